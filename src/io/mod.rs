@@ -1,0 +1,219 @@
+//! The kernel: the only place on the data path that knows sockets, io_uring, epoll and clocks.
+//!
+//! The seam is completion-shaped, so that io_uring, epoll and the simulation fit it alike. A driver belongs
+//! to one shard and to the thread that created it; everything happens in [`Io::turn`].
+//!
+//! Invariants:
+//! - A connection index is dense, and is free for reuse only after [`Event::Closed`], [`Event::HandedOver`]
+//!   or [`Event::HandOverFailed`] followed by a close; the driver guards slot reuse against late completions.
+//! - At most one read mode and one send per connection at a time.
+//! - A [`Lease`] is valid until it is released; the driver's buffers outlive it.
+
+use crate::time::Moment;
+use std::net::SocketAddr;
+
+/// Index of a connection in its driver; dense, reused after it closed.
+pub type Conn = u32;
+
+/// Index of a shard.
+pub type ShardId = u16;
+
+/// Where a listener binds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenSpec {
+    /// Address and port; an unspecified IPv6 address listens on both families.
+    pub addr: SocketAddr,
+    /// Length of the accept queue.
+    pub backlog: u32,
+}
+
+/// How a connection is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// One receive: one [`Event::Data`], then nothing is armed.
+    Once,
+    /// Receives until the credit is used up ([`ReadEnd::Credit`]) or the stream ends.
+    Stream {
+        /// Bytes after which the receive ends by itself. It may end later by at most one receive buffer.
+        credit: u32,
+    },
+    /// No receive is armed and no buffer held; [`Event::Ready`] comes once when there is something to read.
+    Parked,
+}
+
+/// Why a read ended without data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadEnd {
+    /// The peer closed its side.
+    Eof,
+    /// A stream's credit is used up; arm again to go on.
+    Credit,
+    /// The socket failed with this errno.
+    Err(i32),
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// What was given to `send` leaves first, then shutdown and close. Bounded by the caller, who may follow
+    /// with [`Close::Now`].
+    Flush,
+    /// At once; a send under way is abandoned.
+    Now,
+    /// At once and with a reset, so that the peer's unread data does not linger.
+    Reset,
+}
+
+/// What [`Io::turn`] reports. `H` is what travels with a connection from shard to shard.
+#[derive(Debug)]
+pub enum Event<H> {
+    /// A listener accepted a connection. Nothing is armed on it.
+    Accepted {
+        /// The new connection.
+        conn: Conn,
+        /// Index of the listener, in the order of `listen`.
+        listener: u16,
+        /// The peer's address, where it is known.
+        peer: Option<SocketAddr>,
+    },
+    /// Bytes arrived. The lease must be released.
+    Data {
+        /// Its connection.
+        conn: Conn,
+        /// The bytes.
+        lease: Lease,
+    },
+    /// No more data comes until `read` is called again.
+    ReadEnded {
+        /// Its connection.
+        conn: Conn,
+        /// Why.
+        why: ReadEnd,
+    },
+    /// A parked connection has something to read (data, end or error).
+    Ready {
+        /// Its connection.
+        conn: Conn,
+    },
+    /// A send finished: all of it left, or `error` is the errno that ended it. The buffer comes back empty.
+    Sent {
+        /// Its connection.
+        conn: Conn,
+        /// The buffer that was given to `send`, cleared, its capacity kept.
+        buffer: Vec<u8>,
+        /// `None`: everything left.
+        error: Option<i32>,
+    },
+    /// The connection's last operation is over and its descriptor is closed; the index is free.
+    Closed {
+        /// The index that is free.
+        conn: Conn,
+    },
+    /// A connection arrived from another shard. Nothing is armed on it.
+    Arrived {
+        /// Its index here.
+        conn: Conn,
+        /// What travelled with it.
+        item: Box<H>,
+    },
+    /// A hand-over succeeded; the index is free here.
+    HandedOver {
+        /// The index that is free.
+        conn: Conn,
+    },
+    /// A hand-over failed with this errno; the connection is still ours, nothing is armed on it.
+    HandOverFailed {
+        /// The connection, still here.
+        conn: Conn,
+        /// What should have travelled.
+        item: Box<H>,
+        /// Why (`ENFILE`: the target's table is full).
+        errno: i32,
+    },
+    /// Somebody rang this shard's doorbell.
+    Woken,
+}
+
+/// The driver of one shard's sockets.
+pub trait Io<H: Send> {
+    /// Opens a listening socket (`SO_REUSEPORT`, so that each shard has one of its own) and starts accepting.
+    /// Returns the listener's index and the address that was bound (the port, where 0 was asked for).
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)>;
+
+    /// Stops accepting on all listeners; what is in the backlog stays there. Idempotent.
+    fn accept_pause(&mut self);
+
+    /// Accepts again. Idempotent.
+    fn accept_resume(&mut self);
+
+    /// Closes all listeners, for a drain.
+    fn accept_stop(&mut self);
+
+    /// Arms a read. Legal when no read is armed: after `Accepted`, `Arrived`, a `Once`'s `Data`, `ReadEnded`
+    /// or `Ready`.
+    fn read(&mut self, conn: Conn, mode: Read);
+
+    /// Gives a receive buffer back.
+    fn release(&mut self, lease: Lease);
+
+    /// Sends all of `buffer`, which must not be empty. Legal when no send is under way on this connection.
+    /// Ends in one `Sent`, however many system calls it takes.
+    fn send(&mut self, conn: Conn, buffer: Vec<u8>);
+
+    /// Closes a connection. Ends in one `Closed`, before which `Data`, `ReadEnded` and `Sent` of operations
+    /// under way may still arrive. `Flush` may be followed by `Now` or `Reset`; otherwise called once.
+    fn close(&mut self, conn: Conn, how: Close);
+
+    /// Moves a connection on which no read is armed and no send is under way to another shard.
+    /// Ends in `HandedOver` or `HandOverFailed`.
+    fn hand_over(&mut self, conn: Conn, to: ShardId, item: Box<H>);
+
+    /// Rings another shard's doorbell: it gets [`Event::Woken`] and leaves its sleep. Takes effect at the
+    /// latest in the next `turn`.
+    fn wake(&mut self, shard: ShardId);
+
+    /// Submits what was asked for, then collects what finished into `events` (appended). With a `deadline`
+    /// later than now it sleeps until there is at least one event or the deadline has come; `None` does not
+    /// sleep. [`Moment::NEVER`] sleeps until an event. Spurious returns without events are allowed.
+    fn turn(&mut self, events: &mut Vec<Event<H>>, deadline: Option<Moment>);
+
+    /// The time. Monotonic; cheap enough to be read a few times per tick.
+    fn now(&self) -> Moment;
+
+    /// Connections that this driver can still take, beside the head-room for those that arrive.
+    fn room(&self) -> usize;
+
+    /// What is in use, one line for the log: the driver, and which features passed the self-test.
+    fn describe(&self) -> String;
+}
+
+/// Received bytes in a buffer of the driver; dereferences to them. Must go back by [`Io::release`].
+#[derive(Debug)]
+pub struct Lease {
+    pointer: *const u8,
+    len: u32,
+    /// The driver's name of the buffer.
+    id: u32,
+}
+
+impl Lease {
+    /// The bytes must stay valid until the driver gets the lease back.
+    pub(crate) fn new(pointer: *const u8, len: u32, id: u32) -> Lease {
+        Lease { pointer, len, id }
+    }
+
+    /// The driver's name of the buffer.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the driver that made the lease keeps the buffer until the lease is released, which
+        // consumes it; see `Lease::new`.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.len as usize) }
+    }
+}

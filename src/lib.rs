@@ -1,0 +1,21 @@
+//! ringmq: an MQTT 3.1, 3.1.1 and 5.0 broker for Linux.
+//!
+//! Shared-nothing shards, one thread per core, drive io_uring directly. Data flows one way: bytes in →
+//! [`codec`] → session → router → local deliveries or the mesh → [`codec`] → bytes out. A module imports
+//! only from lower floors; `tests/tidy.rs` holds that table.
+
+pub mod limits;
+pub mod map;
+pub mod stats;
+pub mod time;
+
+pub mod io;
+pub mod sync;
+pub mod topic;
+
+pub mod message;
+pub mod trie;
+
+pub mod codec;
+pub mod mesh;
+pub mod retained;

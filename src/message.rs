@@ -1,0 +1,98 @@
+//! A version-neutral message: borrowed while it is routed, one allocation once somebody must keep it.
+
+use crate::sync::Shared;
+use crate::time::Moment;
+
+/// Quality of service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+#[repr(u8)]
+pub enum QoS {
+    /// At most once delivery.
+    #[default]
+    AtMostOnce = 0,
+    /// At least once delivery.
+    AtLeastOnce = 1,
+    /// Exactly once delivery.
+    ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// 0, 1 or 2; `None` for 3 and above.
+    pub fn from_bits(bits: u8) -> Option<QoS> {
+        match bits {
+            0 => Some(QoS::AtMostOnce),
+            1 => Some(QoS::AtLeastOnce),
+            2 => Some(QoS::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
+/// A message while it is routed: nothing is owned.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRef<'a> {
+    /// The topic name, never empty, no wildcards.
+    pub topic: &'a str,
+    /// The PUBLISH properties that go on to subscribers, in the wire form of 5.0, without the length in
+    /// front: no topic alias, no subscription identifier, no message expiry interval.
+    pub properties: &'a [u8],
+    /// The application message.
+    pub payload: &'a [u8],
+    /// Everything of fixed size.
+    pub head: Head,
+}
+
+/// What of a message has a fixed size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The QoS it was published with.
+    pub qos: QoS,
+    /// Whether it was published with RETAIN.
+    pub retain: bool,
+    /// When it expires; [`Moment::NEVER`] without a message expiry interval.
+    pub expires: Moment,
+    /// The key of the publisher's client identifier, for No Local and shared-subscription strategies.
+    pub publisher: u64,
+}
+
+/// A message that somebody keeps: one allocation, shared by all who keep it.
+#[derive(Clone, Debug)]
+pub struct Message(Shared<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    head: Head,
+    topic_len: u16,
+    properties_len: u32,
+}
+
+impl Message {
+    /// Copies a message out of the buffers that it was received in.
+    pub fn new(from: &MessageRef) -> Message {
+        let kept = Kept {
+            head: from.head,
+            topic_len: u16::try_from(from.topic.len()).expect("a topic is at most 65,535 bytes"),
+            properties_len: u32::try_from(from.properties.len()).expect("a packet is below 256 MiB"),
+        };
+        Message(Shared::new(kept, &[from.topic.as_bytes(), from.properties, from.payload]))
+    }
+
+    /// A view of it.
+    pub fn view(&self) -> MessageRef<'_> {
+        let kept = &*self.0;
+        let (topic, rest) = self.0.bytes().split_at(usize::from(kept.topic_len));
+        let (properties, payload) = rest.split_at(kept.properties_len as usize);
+        let topic = std::str::from_utf8(topic).expect("the bytes came from a str");
+        MessageRef { topic, properties, payload, head: kept.head }
+    }
+
+    /// The topic name.
+    pub fn topic(&self) -> &str {
+        self.view().topic
+    }
+
+    /// Bytes that it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes().len() + std::mem::size_of::<Kept>() + std::mem::size_of::<usize>()
+    }
+}

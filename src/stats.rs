@@ -1,0 +1,1 @@
+//! Plain counters of one shard, and the loss ledger.

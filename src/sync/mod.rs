@@ -1,0 +1,1 @@
+//! The rings between shards and the only atomics of the broker.

@@ -1,0 +1,1 @@
+//! Topic names and topic filters as types that cannot hold a bad value.
