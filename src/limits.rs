@@ -30,3 +30,40 @@ pub const TABLE_HEADROOM_PERCENT: usize = 10;
 
 const _: () = assert!(CONTROL_RING_ENTRIES.is_power_of_two() && DATA_RING_ENTRIES.is_power_of_two());
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+
+/// Entries of one chunk of a slab: what a slab wastes at most.
+pub const SLAB_CHUNK_ENTRIES: usize = 1_024;
+/// Deliveries that one tick makes before it turns to the next thing.
+pub const TICK_DELIVERIES_MAX: usize = 8_192;
+/// Undecoded bytes that one tick decodes from connections that were left over.
+pub const TICK_READY_BYTES_MAX: usize = 1 << 20;
+/// Envelopes that one tick takes from one peer shard.
+pub const TICK_ENVELOPES_MAX: usize = DATA_RING_ENTRIES;
+/// Subscribers above which a message is handed out over several ticks.
+pub const FAN_OUT_AT_ONCE_MAX: usize = 2_048;
+/// Subscriptions of ended sessions that one tick removes.
+pub const TICK_CLEANUPS_MAX: usize = 1_024;
+/// Connections that one tick closes while draining.
+pub const TICK_DRAINS_MAX: usize = 1_024;
+/// Timers that one tick fires.
+pub const TICK_TIMERS_MAX: usize = 4_096;
+/// Retained topics that one tick looks at for scans.
+pub const TICK_SCAN_STEPS_MAX: usize = 4_096;
+/// Retained messages in one page of a scan.
+pub const SCAN_PAGE_MESSAGES: u32 = 64;
+/// Topics of live messages that a session remembers while a scan for it is open.
+pub const SCAN_SEEN_MAX: usize = 65_536;
+/// Control messages that may wait in overflow before background work (clean-up, scans) pauses.
+pub const OVERFLOW_BACKGROUND_MAX: usize = 1_024;
+/// Output buffers that a shard keeps for reuse.
+pub const POOL_BUFFERS_MAX: usize = 1_024;
+/// Capacity above which an output buffer is given back to the allocator.
+pub const POOL_BUFFER_BYTES_MAX: usize = 131_072;
+/// Milliseconds that a closing connection has to take its last bytes.
+pub const CLOSE_FLUSH_MS_MAX: u64 = 5_000;
+/// Milliseconds within which a second read makes a connection count as active.
+pub const ACTIVE_READ_MS: u64 = 1_000;
+/// Milliseconds between two tries of a publisher that waits for a full route.
+pub const FULL_RETRY_MS: u64 = 50;
+/// Capacity above which an empty reassembly buffer is given back.
+pub const PENDING_KEEP_BYTES: usize = 4_096;

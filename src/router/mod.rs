@@ -1,0 +1,186 @@
+//! Where a message goes: the plan for one topic, and the choice of a member for each share group.
+//!
+//! Shared subscriptions are picked in two steps: the shard by the counts of members that each shard has
+//! announced, then the member on that shard. Round robin therefore is even over shards in proportion to their
+//! members, and even over the members of each shard; it is not one global sequence.
+
+use crate::io::ShardId;
+use crate::limits::SHARDS_MAX;
+use crate::map::Keyed;
+use crate::message::MessageRef;
+use crate::session::SharedStrategy;
+use crate::trie::{GroupId, Matches, ShardCount, Sub, Trie};
+
+/// Which members come into question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// Those with a connection.
+    Online,
+    /// Those whose session waits for its client.
+    Offline,
+}
+
+/// Plans routes for one shard.
+#[derive(Debug)]
+pub struct Router {
+    me: ShardId,
+    random: u64,
+    keyed: Keyed,
+    /// Reused by each plan.
+    pub matches: Matches,
+    /// Share groups of the present plan that were given to other shards: (shard, key of the group).
+    pub remote_picks: Vec<(ShardId, u64)>,
+    /// Share groups of the present plan whose member is picked here.
+    pub local_picks: Vec<GroupId>,
+}
+
+impl Router {
+    /// `seed` makes the choices of this shard its own.
+    pub fn new(me: ShardId, seed: u64, keyed: Keyed) -> Router {
+        Router {
+            me,
+            random: seed | 1,
+            keyed,
+            matches: Matches::default(),
+            remote_picks: Vec::new(),
+            local_picks: Vec::new(),
+        }
+    }
+
+    /// Finds the routes of a message and picks a shard for each share group. Returns the other shards that get
+    /// it, as bits. A group without any member gets nothing.
+    pub fn plan(&mut self, trie: &mut Trie, m: &MessageRef, strategy: SharedStrategy) -> u64 {
+        trie.matches(m.topic, &mut self.matches);
+        self.remote_picks.clear();
+        self.local_picks.clear();
+        let mut shards = self.matches.shards;
+        for at in 0..self.matches.groups.len() {
+            let group = self.matches.groups[at];
+            let online = self.pick_shard(trie, group, m, strategy, 0, Wanted::Online);
+            let picked = online.or_else(|| self.pick_shard(trie, group, m, strategy, 0, Wanted::Offline));
+            match picked {
+                None => {}
+                Some(shard) if shard == self.me => self.local_picks.push(group),
+                Some(shard) => {
+                    shards |= 1 << shard;
+                    self.remote_picks.push((shard, trie.group(group).key));
+                }
+            }
+        }
+        shards & !(1 << self.me)
+    }
+
+    /// The shard whose member gets a message; `tried` are shards that had none.
+    pub fn pick_shard(
+        &mut self,
+        trie: &mut Trie,
+        group: GroupId,
+        m: &MessageRef,
+        strategy: SharedStrategy,
+        tried: u64,
+        wanted: Wanted,
+    ) -> Option<ShardId> {
+        let random = self.next_random();
+        let view = trie.group(group);
+        // In the order of shards, so that all shards agree on what a position means.
+        let mut members = [0u64; SHARDS_MAX];
+        for count in std::iter::once(&view.here).chain(view.remote) {
+            members[usize::from(count.shard)] = match wanted {
+                _ if tried & (1 << count.shard) != 0 => 0,
+                Wanted::Online => u64::from(count.online),
+                Wanted::Offline => u64::from(count.offline),
+            };
+        }
+        let total: u64 = members.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let key = view.key;
+        if strategy == SharedStrategy::Local && members[usize::from(self.me)] > 0 {
+            return Some(self.me);
+        }
+        // What was picked last: the shard plus one in the uppermost byte (sticky), or a counter in the upper
+        // half (round robin). The member on this shard has the lower half.
+        let note = trie.group_note(group);
+        let position = match strategy {
+            SharedStrategy::RoundRobin => {
+                let turn = (*note >> 32) as u32;
+                *note = (*note & 0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)) << 32;
+                (u64::from(turn) + key % total) % total
+            }
+            SharedStrategy::HashClientId => m.head.publisher.rotate_left(17) % total,
+            SharedStrategy::HashTopic => self.keyed.key(m.topic) % total,
+            SharedStrategy::Sticky | SharedStrategy::Random | SharedStrategy::Local => random % total,
+        };
+        if strategy == SharedStrategy::Sticky
+            && let Some(same) = (*note >> 56).checked_sub(1)
+            && members.get(same as usize).is_some_and(|count| *count > 0)
+        {
+            return Some(same as ShardId);
+        }
+        let mut left = position;
+        let shard = members.iter().position(|here| {
+            let found = left < *here;
+            left = left.saturating_sub(*here);
+            found
+        })?;
+        if strategy == SharedStrategy::Sticky {
+            *note = (*note & (u64::MAX >> 8)) | (shard as u64 + 1) << 56;
+        }
+        Some(shard as ShardId)
+    }
+
+    /// The member of a group on this shard that gets a message.
+    pub fn pick_member(
+        &mut self,
+        trie: &mut Trie,
+        group: GroupId,
+        m: &MessageRef,
+        strategy: SharedStrategy,
+        wanted: Wanted,
+    ) -> Option<Sub> {
+        let random = self.next_random();
+        let note = *trie.group_note(group);
+        let members = trie.members(group);
+        let members = match wanted {
+            Wanted::Online => members.online,
+            Wanted::Offline => members.offline,
+        };
+        if members.is_empty() {
+            return None;
+        }
+        let count = members.len() as u64;
+        let (position, note) = match strategy {
+            SharedStrategy::RoundRobin => {
+                let turn = note as u32;
+                let start = self.random_start();
+                ((u64::from(turn) + start) % count, (note & !0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)))
+            }
+            SharedStrategy::HashClientId => (m.head.publisher % count, note),
+            SharedStrategy::HashTopic => (self.keyed.key(m.topic).rotate_left(31) % count, note),
+            SharedStrategy::Random | SharedStrategy::Local => (random % count, note),
+            SharedStrategy::Sticky => {
+                let same = members.iter().position(|s| u64::from(s.session) + 1 == note & 0xFFFF_FFFF);
+                let position = same.map_or(random % count, |p| p as u64);
+                let session = u64::from(members[position as usize].session) + 1;
+                (position, (note & !0xFFFF_FFFF) | (session & 0xFFFF_FFFF))
+            }
+        };
+        let sub = members[position as usize];
+        *trie.group_note(group) = note;
+        Some(sub)
+    }
+
+    /// Each shard starts its rounds elsewhere.
+    fn random_start(&self) -> u64 {
+        u64::from(self.me) * 7
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random >> 11
+    }
+}
+

@@ -1,0 +1,240 @@
+//! The connected side of a session: what its client can take, and the bytes that wait to leave.
+
+use super::Options;
+use crate::codec::{AckKind, Packet, PacketId, PublishOut, ReasonCode, Version};
+use crate::codec::{encode_ack, encode_publish, publish_len};
+use crate::limits::{POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
+use crate::map::Map;
+use crate::message::{MessageRef, QoS};
+use crate::stats::{Counters, Ledger, LossCause};
+use crate::time::Moment;
+
+/// What the rules need of their surroundings.
+pub struct Ctx<'a> {
+    /// The time of this tick.
+    pub now: Moment,
+    /// The operator's options.
+    pub options: &'a Options,
+    /// Counters of the shard.
+    pub counters: &'a mut Counters,
+    /// What was lost, by cause and client.
+    pub ledger: &'a mut Ledger,
+    /// Output buffers for reuse.
+    pub pool: &'a mut Pool,
+}
+
+/// Output buffers for reuse: idle connections hold none.
+#[derive(Default, Debug)]
+pub struct Pool(Vec<Vec<u8>>);
+
+impl Pool {
+    /// Gives `buffer` some capacity if it has none.
+    #[inline]
+    pub fn fill(&mut self, buffer: &mut Vec<u8>) {
+        if buffer.capacity() == 0
+            && let Some(spare) = self.0.pop()
+        {
+            *buffer = spare;
+        }
+    }
+
+    /// Takes a buffer back; a large one goes to the allocator.
+    pub fn put(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity > 0 && capacity <= POOL_BUFFER_BYTES_MAX && self.0.len() < POOL_BUFFERS_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// The connected side of a session.
+#[derive(Debug)]
+pub struct Link {
+    /// Protocol version of the connection.
+    pub version: Version,
+    /// Encoded packets that wait to leave.
+    pub out: Vec<u8>,
+    /// Bytes that were given to the driver and have not left yet.
+    pub sending: usize,
+    /// The client's Receive Maximum, within the operator's `max_inflight`.
+    pub window: u16,
+    /// The client's Maximum Packet Size; `u32::MAX` without one [MQTT-3.1.2-24 of 5.0].
+    pub packet_bytes_max: u32,
+    /// Request Problem Information.
+    pub problem_information: bool,
+    /// Topic aliases in both directions, once one is in use.
+    aliases: Option<Box<Aliases>>,
+    /// Topic Alias Maximum of the client, within the operator's.
+    alias_out_max: u16,
+}
+
+#[derive(Debug, Default)]
+struct Aliases {
+    inbound: Vec<Box<str>>,
+    outbound: Map<Box<str>, u16>,
+}
+
+/// What is sent besides the message itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// QoS of this delivery.
+    pub qos: QoS,
+    /// Packet identifier at QoS 1 and 2.
+    pub packet_id: Option<PacketId>,
+    /// Re-delivery.
+    pub dup: bool,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// Subscription identifiers.
+    pub ids: &'a [u32],
+}
+
+/// Why a message was not written to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsent {
+    /// Its message expiry interval has passed [MQTT-3.3.2-5 of 5.0].
+    Expired,
+    /// It is larger than the client's Maximum Packet Size [MQTT-3.1.2-25 of 5.0].
+    TooLarge,
+}
+
+impl Unsent {
+    /// As a cause of loss.
+    pub fn cause(self) -> LossCause {
+        match self {
+            Unsent::Expired => LossCause::Expired,
+            Unsent::TooLarge => LossCause::PacketTooLarge,
+        }
+    }
+}
+
+impl Link {
+    /// A link for a client that announced these maxima.
+    pub fn new(version: Version, window: u16, packet_bytes_max: u32, alias_out_max: u16) -> Link {
+        Link {
+            version,
+            out: Vec::new(),
+            sending: 0,
+            window: window.max(1),
+            packet_bytes_max,
+            problem_information: true,
+            aliases: None,
+            alias_out_max,
+        }
+    }
+
+    /// Bytes that have not left yet.
+    pub fn backlog(&self) -> usize {
+        self.out.len() + self.sending
+    }
+
+    /// Whether more messages may be written before some bytes left.
+    #[inline]
+    pub fn has_room(&self, options: &Options) -> bool {
+        self.backlog() < options.max_output_bytes as usize
+    }
+
+    /// Whether every delivery of a message with the same RETAIN and no identifiers looks the same.
+    #[inline]
+    pub fn plain(&self) -> bool {
+        self.alias_out_max == 0 && self.packet_bytes_max == u32::MAX
+    }
+
+    /// Appends a packet.
+    pub fn push(&mut self, packet: &Packet, ctx: &mut Ctx) {
+        ctx.pool.fill(&mut self.out);
+        ctx.counters.packets_out += 1;
+        packet.encode(self.version, &mut self.out);
+    }
+
+    /// Appends an acknowledgement.
+    #[inline]
+    pub fn push_ack(&mut self, kind: AckKind, id: PacketId, code: ReasonCode, ctx: &mut Ctx) {
+        ctx.pool.fill(&mut self.out);
+        ctx.counters.packets_out += 1;
+        encode_ack(&mut self.out, self.version, kind, id, code);
+    }
+
+    /// Appends a PUBLISH, or says why not.
+    pub fn push_publish(&mut self, m: &MessageRef, e: Envelope, ctx: &mut Ctx) -> Result<(), Unsent> {
+        let mut expiry_s = None;
+        if m.head.expires != Moment::NEVER {
+            let left_ms = m.head.expires.since_ms(ctx.now);
+            if left_ms == 0 {
+                return Err(Unsent::Expired);
+            }
+            expiry_s = u32::try_from(left_ms.div_ceil(1000)).ok();
+        }
+        let mut p = PublishOut {
+            dup: e.dup,
+            qos: e.qos,
+            retain: e.retain,
+            packet_id: e.packet_id,
+            topic: m.topic,
+            alias: None,
+            expiry_s,
+            subscription_ids: e.ids,
+            forward: m.properties,
+            payload: m.payload,
+        };
+        if self.packet_bytes_max != u32::MAX
+            && publish_len(self.version, &p) > self.packet_bytes_max as usize
+        {
+            return Err(Unsent::TooLarge);
+        }
+        if self.alias_out_max > 0 {
+            self.alias_out(&mut p);
+        }
+        ctx.pool.fill(&mut self.out);
+        ctx.counters.packets_out += 1;
+        ctx.counters.deliveries += 1;
+        encode_publish(&mut self.out, self.version, &p);
+        Ok(())
+    }
+
+    /// Replaces a topic by its alias, or gives it one while there are any left. A first use that would make
+    /// the packet too large for the client goes without.
+    fn alias_out(&mut self, p: &mut PublishOut) {
+        let aliases = self.aliases.get_or_insert_default();
+        if let Some(alias) = aliases.outbound.get(p.topic) {
+            p.alias = Some(*alias);
+            p.topic = "";
+        } else if aliases.outbound.len() < usize::from(self.alias_out_max) {
+            let alias = aliases.outbound.len() as u16 + 1;
+            let with_alias = PublishOut { alias: Some(alias), ..*p };
+            if self.packet_bytes_max == u32::MAX
+                || publish_len(self.version, &with_alias) <= self.packet_bytes_max as usize
+            {
+                aliases.outbound.insert(p.topic.into(), alias);
+                p.alias = Some(alias);
+            }
+        }
+    }
+
+    /// The topic that a client's alias stands for, or notes what it stands for from now on. `topic` is empty
+    /// where the packet has none. `alias_max` is what was offered [MQTT-3.3.2-8, -9, -12 of 5.0].
+    pub fn alias_in<'a>(
+        &'a mut self,
+        topic: &'a str,
+        alias: u16,
+        alias_max: u16,
+    ) -> Result<&'a str, ReasonCode> {
+        if alias == 0 || alias > alias_max {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID);
+        }
+        let inbound = &mut self.aliases.get_or_insert_default().inbound;
+        let at = usize::from(alias) - 1;
+        if topic.is_empty() {
+            let known = inbound.get(at).map(|t| &**t).filter(|t| !t.is_empty());
+            return known.ok_or(ReasonCode::PROTOCOL_ERROR);
+        }
+        if inbound.len() <= at {
+            inbound.resize(at + 1, "".into());
+        }
+        if *inbound[at] != *topic {
+            inbound[at] = topic.into();
+        }
+        Ok(topic)
+    }
+}

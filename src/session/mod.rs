@@ -1,0 +1,240 @@
+//! MQTT's rules for one client, without I/O: `handle_*` takes what arrived, `push_*` and `pump` write what
+//! is to leave into the [`Link`]'s output. The version is a field that is consulted where the rules differ.
+//!
+//! A [`Session`] outlives its connections; a [`Link`] is what exists only while there is one. A session
+//! lives on the shard that its client identifier hashes to, and on no other.
+
+mod connect;
+mod incoming;
+mod link;
+mod options;
+mod outgoing;
+mod scan;
+
+pub use connect::{Accepted, Refusal, StoredWill, check_connect, connack_properties};
+pub use incoming::{Arrival, Incoming};
+pub use link::{Ctx, Envelope, Link, Pool, Unsent};
+pub use options::{Options, QueueFull, SharedStrategy};
+pub use outgoing::{Acked, Delivery, Ids, Offered, Outgoing};
+pub use scan::{ScanJob, Scans};
+
+use crate::io::Conn;
+use crate::message::{MessageRef, QoS};
+use crate::stats::LossCause;
+use crate::time::Moment;
+use crate::trie::{Sub, SubRef};
+
+/// A client's session.
+#[derive(Debug)]
+pub struct Session {
+    /// Client identifier.
+    pub client_id: Box<str>,
+    /// Its key: the home shard follows from it, and No Local compares it.
+    pub key: u64,
+    /// The connection that it is attached to.
+    pub conn: Option<Conn>,
+    /// Session Expiry Interval in seconds; `u32::MAX` = never ends.
+    pub expiry_s: u32,
+    /// When it ends, while it is not attached.
+    pub ends_at: Moment,
+    /// What it is subscribed to.
+    pub subscriptions: Subscriptions,
+    /// QoS 1 and 2 to the client.
+    pub outgoing: Option<Box<Outgoing>>,
+    /// QoS 2 from the client.
+    pub incoming: Option<Box<Incoming>>,
+    /// The will of the present connection, or one that is delayed.
+    pub will: Option<Box<StoredWill>>,
+    /// Retained messages that are still to be looked up for its subscriptions.
+    pub scans: Option<Box<Scans>>,
+    /// Its queue is full and its routes are announced so ([`QueueFull::Reject`]).
+    pub full: bool,
+    /// It has ended; its subscriptions are being removed.
+    pub ended: bool,
+}
+
+/// Names of subscriptions; most sessions have one.
+#[derive(Debug, Default)]
+pub enum Subscriptions {
+    /// None.
+    #[default]
+    None,
+    /// One, inline.
+    One(SubRef),
+    /// Several.
+    Many(Vec<SubRef>),
+}
+
+impl Subscriptions {
+    /// As a slice.
+    pub fn as_slice(&self) -> &[SubRef] {
+        match self {
+            Subscriptions::None => &[],
+            Subscriptions::One(one) => std::slice::from_ref(one),
+            Subscriptions::Many(many) => many,
+        }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    /// Adds one that is not in it.
+    pub fn add(&mut self, sub: SubRef) {
+        *self = match std::mem::take(self) {
+            Subscriptions::None => Subscriptions::One(sub),
+            Subscriptions::One(first) => Subscriptions::Many(vec![first, sub]),
+            Subscriptions::Many(mut many) => {
+                many.push(sub);
+                Subscriptions::Many(many)
+            }
+        }
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, sub: SubRef) {
+        match self {
+            Subscriptions::One(one) if *one == sub => *self = Subscriptions::None,
+            Subscriptions::Many(many) => {
+                if let Some(at) = many.iter().position(|s| *s == sub) {
+                    many.swap_remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes any one out.
+    pub fn pop(&mut self) -> Option<SubRef> {
+        let last = *self.as_slice().last()?;
+        match self {
+            Subscriptions::Many(many) => drop(many.pop()),
+            _ => *self = Subscriptions::None,
+        }
+        Some(last)
+    }
+}
+
+/// One delivery to one session: what was published, and how this session is to see it.
+pub struct Offer<'a, 'm> {
+    /// The message as it was published.
+    pub message: &'a mut Carried<'m>,
+    /// QoS of this delivery.
+    pub qos: QoS,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// Subscription identifiers.
+    pub ids: &'a [u32],
+    /// Key of the share group, 0 = none.
+    pub group: u64,
+}
+
+/// A message while it is delivered: copied out of the receive buffer when the first one has to keep it.
+pub struct Carried<'m> {
+    view: MessageRef<'m>,
+    kept: Option<crate::message::Message>,
+}
+
+impl<'m> Carried<'m> {
+    /// A message in a receive buffer.
+    pub fn borrowed(view: MessageRef<'m>) -> Self {
+        Carried { view, kept: None }
+    }
+
+    /// A message that is kept already.
+    pub fn kept(message: &'m crate::message::Message) -> Self {
+        Carried { view: message.view(), kept: Some(message.clone()) }
+    }
+
+    /// A view of it.
+    pub fn view(&self) -> MessageRef<'m> {
+        self.view
+    }
+
+    /// A copy that may be kept: at most one allocation per message.
+    pub fn share(&mut self) -> crate::message::Message {
+        self.kept.get_or_insert_with(|| crate::message::Message::new(&self.view)).clone()
+    }
+}
+
+impl Session {
+    /// A session without a connection.
+    pub fn new(client_id: &str, key: u64) -> Session {
+        Session {
+            client_id: client_id.into(),
+            key,
+            conn: None,
+            expiry_s: 0,
+            ends_at: Moment::NEVER,
+            subscriptions: Subscriptions::None,
+            outgoing: None,
+            incoming: None,
+            will: None,
+            scans: None,
+            full: false,
+            ended: false,
+        }
+    }
+
+    /// QoS and RETAIN that a subscription gives a message.
+    pub fn terms(sub: &Sub, m: &MessageRef) -> (QoS, bool) {
+        (QoS::from_bits(sub.options.qos()).unwrap_or_default().min(m.head.qos), sub.options.retain_as_published() && m.head.retain)
+    }
+
+    /// Delivers a message: written to the connection, queued, or dropped and counted.
+    pub fn deliver(&mut self, offer: Offer, link: Option<&mut Link>, ctx: &mut Ctx) -> Offered {
+        if offer.qos != QoS::AtMostOnce {
+            let delivery = Delivery {
+                message: offer.message.share(),
+                qos: offer.qos,
+                retain: offer.retain,
+                ids: Ids::new(offer.ids),
+                group: offer.group,
+            };
+            let outgoing = self.outgoing.get_or_insert_default();
+            return outgoing.offer(delivery, link, &self.client_id, ctx);
+        }
+        let lost = match link {
+            None => Some(LossCause::OfflineQos0),
+            Some(link) if !link.has_room(ctx.options) => Some(LossCause::OutputFull),
+            Some(link) => {
+                let envelope = Envelope {
+                    qos: QoS::AtMostOnce,
+                    packet_id: None,
+                    dup: false,
+                    retain: offer.retain,
+                    ids: offer.ids,
+                };
+                link.push_publish(&offer.message.view(), envelope, ctx).err().map(Unsent::cause)
+            }
+        };
+        if let Some(cause) = lost {
+            ctx.ledger.record(&self.client_id, cause, 1);
+        }
+        Offered::Taken
+    }
+
+    /// Sends what has become possible.
+    pub fn pump(&mut self, link: &mut Link, ctx: &mut Ctx) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.pump(link, &self.client_id, ctx);
+        }
+    }
+
+    /// Whether its queue holds fewer messages than `below`.
+    pub fn queue_below(&self, below: usize) -> bool {
+        self.outgoing.as_ref().is_none_or(|o| o.queued() < below)
+    }
+
+    /// Gives back what only an active client needs.
+    pub fn shrink(&mut self) {
+        self.outgoing.take_if(|o| o.is_empty());
+        self.incoming.take_if(|i| i.is_empty());
+    }
+}

@@ -1,0 +1,227 @@
+//! CONNECT: home, takeover, resume, and the ways to refuse.
+
+use super::connection::{Connection, Phase, Wait};
+use super::sessions::End;
+use super::timers::Timer;
+use super::{Fault, Handover, Next, Shard};
+use crate::codec::{ConnAck, Connect, Packet, Properties, Property, PropertyBuf, ReasonCode, Version};
+use crate::io::{Conn, Io, ShardId};
+use crate::limits::HAND_OVERS_MAX;
+use crate::session::{Accepted, Link, Refusal, Session, check_connect, connack_properties};
+use crate::time::Moment;
+
+impl<I: Io<Handover>> Shard<I> {
+    /// The shard that a client lives on.
+    fn home(&self, key: u64) -> ShardId {
+        (key % u64::from(self.shards)) as ShardId
+    }
+
+    /// An identifier for a client without one, such that this shard is its home [MQTT-3.1.3-6 of 5.0].
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            let id = format!("ringmq-{:016x}", self.random());
+            let key = self.local.keyed.key(&id);
+            if self.home(key) == self.me && self.local.session_of(&id, key).is_none() {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn handle_connect(
+        &mut self,
+        conn: Conn,
+        connect: &Connect,
+        bytes: &[u8],
+        rest: &[u8],
+        behind: &[u8],
+    ) -> Result<Next, Fault> {
+        let version = connect.version;
+        self.local.with_link(conn, |c, _| c.link.version = version);
+        let mut assigned = None;
+        if connect.client_id.is_empty() {
+            if version == Version::V31 || (version == Version::V311 && !connect.clean_start) {
+                let text = "expected a client identifier, got none with Clean Session 0"; // [MQTT-3.1.3-8]
+                let refusal = Refusal { code: ReasonCode::CLIENT_ID_NOT_VALID, text: text.into() };
+                return Ok(self.refuse(conn, version, &refusal));
+            }
+            assigned = Some(self.assign_client_id());
+        }
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let key = self.local.keyed.key(client_id);
+        let home = self.home(key);
+        if home != self.me {
+            return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
+        }
+        let accepted = match check_connect(connect, key, &self.local.options) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
+        };
+        if self.drain.is_some() {
+            let text = "the broker is shutting down".into();
+            let code = ReasonCode::SERVER_SHUTTING_DOWN;
+            return Ok(self.refuse(conn, version, &Refusal { code, text }));
+        }
+        self.accept(conn, connect, client_id, key, accepted, assigned.as_deref());
+        Ok(Next::Go)
+    }
+
+    fn accept(
+        &mut self,
+        conn: Conn,
+        connect: &Connect,
+        client_id: &str,
+        key: u64,
+        accepted: Accepted,
+        assigned: Option<&str>,
+    ) {
+        let (index, present) = self.take_session(client_id, key, connect.clean_start);
+        let version = connect.version;
+        let o = &self.local.options;
+        let keep_alive_ms = u64::from(accepted.keep_alive_s) * u64::from(o.keepalive_backoff.max(1_000));
+        let properties = connack_properties(&accepted, assigned, o);
+        let mut link = Link::new(version, accepted.window, accepted.packet_bytes_max, accepted.alias_out_max);
+        link.problem_information = accepted.problem_information;
+        let now = self.local.now;
+        self.local.with_link(conn, |c, ctx| {
+            c.link = link;
+            c.phase = Phase::Serving;
+            c.session = Some(index);
+            c.keep_alive_ms = keep_alive_ms as u32;
+            let properties = if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY };
+            let session_present = present && version > Version::V31;
+            let code = ReasonCode::SUCCESS;
+            c.link.push(&Packet::ConnAck(ConnAck { session_present, code, properties }), ctx);
+        });
+        if let Some(session) = self.local.sessions.get_mut(index) {
+            session.conn = Some(conn);
+            session.expiry_s = accepted.expiry_s;
+            session.ends_at = Moment::NEVER;
+            session.will = accepted.will;
+        }
+        if keep_alive_ms > 0
+            && let Some(slot) = self.local.conns.slot(conn)
+        {
+            self.wheel.insert(now.plus_ms(keep_alive_ms), Timer::keep_alive(slot));
+        }
+        self.set_online(index, true);
+        self.pump_session(index);
+        self.resume_scans(index);
+        self.local.counters.connects += 1;
+        tracing::debug!(client_id, conn, "connected");
+    }
+
+    /// The session for a CONNECT: resumed, or new. Whoever is attached to it is told 0x8E [MQTT-3.1.4-3].
+    fn take_session(&mut self, client_id: &str, key: u64, clean_start: bool) -> (u32, bool) {
+        if let Some(index) = self.local.session_of(client_id, key) {
+            let session = self.local.sessions.get(index);
+            let old = session.and_then(|s| s.conn);
+            let resumes = !clean_start && session.is_some_and(|s| s.expiry_s > 0);
+            if let Some(old) = old {
+                self.local.counters.takeovers += 1;
+                let end = if resumes { End::Resumed } else { End::Lost };
+                let text = "another connection uses this client identifier";
+                self.disconnect(old, ReasonCode::SESSION_TAKEN_OVER, text, end);
+            }
+            if resumes {
+                if let Some(session) = self.local.sessions.get_mut(index) {
+                    session.will = None; // [MQTT-3.1.3-9]: the delayed will is not sent
+                }
+                return (index, true);
+            }
+            if self.local.session_of(client_id, key) == Some(index) {
+                self.end_session(index);
+            }
+        }
+        (self.local.add_session(Session::new(client_id, key)), false)
+    }
+
+    fn move_home(&mut self, conn: Conn, home: ShardId, bytes: Vec<u8>) -> Next {
+        let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
+        debug_assert!(!c.busy && c.armed == super::Armed::Nothing, "a connection moves only when it is still");
+        c.phase = Phase::Moving;
+        c.pending = Vec::new();
+        let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer });
+        self.io.hand_over(conn, home, item);
+        self.moving += 1;
+        if self.moving >= HAND_OVERS_MAX && !self.accept_paused {
+            self.accept_paused = true;
+            self.local.counters.accept_pauses += 1;
+            self.io.accept_pause();
+        }
+        Next::Gone
+    }
+
+    /// A connection comes from the shard that accepted it; its CONNECT is complete.
+    pub(super) fn handle_arrived(&mut self, conn: Conn, item: Handover) {
+        let link = Link::new(Version::V311, 1, u32::MAX, 0);
+        let mut connection = Connection::new(link, item.listener, item.peer, self.local.now);
+        connection.pending = item.bytes;
+        self.local.conns.put(conn, connection);
+        self.local.counters.hand_overs_in += 1;
+        self.wait(conn, Wait::Turn);
+    }
+
+    /// The home shard has no room for a connection.
+    pub(super) fn handle_move_failed(&mut self, conn: Conn, item: &Handover, errno: i32) {
+        self.moving -= 1;
+        self.local.counters.hand_over_failures += 1;
+        if self.log.allow(self.local.now) {
+            tracing::warn!(errno, shard = self.me, "a connection could not move to its home shard");
+        }
+        let version = match crate::codec::decode(Version::V311, first_packet(&item.bytes)) {
+            Ok(Packet::Connect(connect)) => connect.version,
+            _ => Version::V311,
+        };
+        let text = "the shard of this client has no free connection".into();
+        self.refuse(conn, version, &Refusal { code: ReasonCode::QUOTA_EXCEEDED, text });
+        self.accept_again();
+    }
+
+    /// CONNACK with a reason, then the end.
+    fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
+        self.local.with_link(conn, |c, ctx| {
+            c.link.version = version;
+            let mut p = PropertyBuf::new();
+            if version == Version::V5 {
+                p.push(Property::ReasonString(&refusal.text));
+            }
+            let properties = p.as_properties();
+            let connack = ConnAck { session_present: false, code: refusal.code, properties };
+            c.link.push(&Packet::ConnAck(connack), ctx);
+        });
+        if self.log.allow(self.local.now) {
+            tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
+        }
+        self.shut_gently(conn);
+        Next::Gone
+    }
+
+    /// The first packet was malformed or not CONNECT.
+    pub(super) fn refuse_malformed(&mut self, conn: Conn, fault: &Fault) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if fault.code == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION {
+            let refusal = Refusal { code: fault.code, text: fault.text.to_string() };
+            let version = c.link.version;
+            self.refuse(conn, version, &refusal);
+            return;
+        }
+        self.close_silently(conn);
+    }
+
+    /// Ends the session that a will or an expiry timer named.
+    pub(super) fn lose_connection(&mut self, conn: Conn, end: End) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let Some(index) = c.session.take() else { return };
+        c.phase = Phase::Closing;
+        c.wait = Wait::Nothing;
+        self.local.counters.disconnects += 1;
+        self.detach(index, end);
+    }
+}
+
+fn first_packet(bytes: &[u8]) -> &[u8] {
+    match crate::codec::frame(bytes, usize::MAX) {
+        Ok(crate::codec::Framed::Packet { total, .. }) => &bytes[..total],
+        _ => bytes,
+    }
+}

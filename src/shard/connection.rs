@@ -1,0 +1,144 @@
+//! One connection of a shard, from accept to the last completion.
+//!
+//! ```text
+//!   accepted ──► Connecting ──► Serving ──► Closing ──► (slot free)
+//!                    │  CONNECT's home is another shard
+//!                    └────────► Moving ──► (slot free here, Connecting there)
+//! ```
+
+use crate::io::Conn;
+use crate::limits::ACTIVE_READ_MS;
+use crate::session::Link;
+use crate::time::Moment;
+use std::net::SocketAddr;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// No CONNECT yet.
+    Connecting,
+    /// On its way to its home shard; nothing is armed.
+    Moving,
+    /// Attached to a session.
+    Serving,
+    /// Output leaves, input is ignored, then it is closed.
+    Closing,
+}
+
+/// What the driver does with its input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Armed {
+    Nothing,
+    Once,
+    Stream,
+    Parked,
+}
+
+/// Why it is not decoded further. Each has one place that ends it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// It is decoded.
+    Nothing,
+    /// It is on the shard's ready list: this tick's budget was used up.
+    Turn,
+    /// A target's data ring is full; it waits in that target's FIFO.
+    Room,
+    /// Its last acknowledgement waits until announcements have left the overflow.
+    Mark,
+    /// Its last message is handed out over several ticks.
+    FanOut,
+    /// A route is full ([`crate::session::QueueFull::Reject`], 3.x); a timer tries again.
+    Full,
+    /// It does not read what it is sent.
+    Output,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub link: Link,
+    pub session: Option<u32>,
+    pub phase: Phase,
+    pub armed: Armed,
+    pub wait: Wait,
+    /// In `dirty`: it has output that is not with the driver.
+    pub dirty: bool,
+    /// A send is with the driver.
+    pub busy: bool,
+    /// The peer closed its side, or the socket failed; what is pending is decoded first.
+    pub ended: bool,
+    /// The driver was told to close.
+    pub shut: bool,
+    /// It was told to do so at once.
+    pub cut: bool,
+    /// A route is full: until when its publisher is made to wait.
+    pub full_until: Option<Moment>,
+    /// Keep Alive times the back-off, in milliseconds; 0 = off.
+    pub keep_alive_ms: u32,
+    /// When the last packet came.
+    pub last_packet: Moment,
+    last_read: Moment,
+    /// Received and not decoded yet.
+    pub pending: Vec<u8>,
+    pub peer: Option<SocketAddr>,
+    pub listener: u16,
+}
+
+impl Connection {
+    pub fn new(link: Link, listener: u16, peer: Option<SocketAddr>, now: Moment) -> Connection {
+        Connection {
+            link,
+            session: None,
+            phase: Phase::Connecting,
+            armed: Armed::Nothing,
+            wait: Wait::Nothing,
+            dirty: false,
+            busy: false,
+            ended: false,
+            shut: false,
+            cut: false,
+            full_until: None,
+            keep_alive_ms: 0,
+            last_packet: now,
+            last_read: now,
+            pending: Vec::new(),
+            peer,
+            listener,
+        }
+    }
+
+    /// How to read next, if it is to be read: before CONNECT one receive at a time; a connection that was
+    /// read within the last second streams; an idle one holds no receive.
+    pub fn next_read(&mut self, now: Moment) -> Option<Armed> {
+        let still = self.armed == Armed::Nothing && self.wait == Wait::Nothing && !self.ended;
+        if !still || !matches!(self.phase, Phase::Connecting | Phase::Serving) {
+            return None;
+        }
+        if self.phase == Phase::Connecting {
+            return Some(Armed::Once);
+        }
+        let active = now.since_ms(self.last_read) < ACTIVE_READ_MS;
+        Some(if active { Armed::Stream } else { Armed::Parked })
+    }
+
+    /// Bytes came.
+    pub fn note_read(&mut self, now: Moment) {
+        self.last_read = now;
+    }
+}
+
+/// What travels with a connection to its home shard.
+#[derive(Debug)]
+pub struct Handover {
+    /// CONNECT, and what was received behind it.
+    pub bytes: Vec<u8>,
+    /// The listener that accepted it.
+    pub listener: u16,
+    /// The peer's address.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Names a connection in the log.
+pub(super) fn label(conn: Conn, peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| format!("connection {conn}"), |p| p.to_string())
+}

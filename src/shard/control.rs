@@ -1,0 +1,81 @@
+//! What shards tell each other, and the background work of a tick.
+
+use super::sessions::End;
+use super::{Handover, Shard};
+use crate::io::{Io, ShardId};
+use crate::mesh::Control;
+
+impl<I: Io<Handover>> Shard<I> {
+    /// Handles what the other shards had announced when the tails of their rings were read.
+    pub(super) fn drain_control(&mut self) {
+        while let Some((from, control)) = self.mesh.next_control() {
+            self.local.counters.control_in += 1;
+            self.handle_control(from, control);
+        }
+        self.answer_scan_requests();
+    }
+
+    pub(super) fn handle_control(&mut self, from: ShardId, control: Control) {
+        match control {
+            Control::Announce(route) => self.trie.announced(from, route.as_route()),
+            Control::Withdraw(route) => self.trie.withdrawn(from, route.as_route()),
+            Control::RouteFull(route) => self.trie.set_full(from, route.as_route(), true),
+            Control::RouteNotFull(route) => self.trie.set_full(from, route.as_route(), false),
+            Control::GroupCount { route, group, online, offline } => {
+                self.trie.remote_group_count(from, route.as_route(), group, online, offline);
+            }
+            Control::RetainSet(message) => self.store_retained(message),
+            Control::RetainClear(topic) => drop(self.retained.clear(&topic)),
+            Control::ScanRequest(request) => self.scans.request(from, request),
+            Control::ScanItem { scan, message } => self.handle_scan_item(scan, &message),
+            Control::ScanPage { scan, after } => self.handle_scan_page(scan, after),
+            Control::HandOn(on) => self.place(on),
+        }
+    }
+
+    /// Work that waits for nobody and is bounded per tick.
+    pub(super) fn run_background(&mut self) {
+        self.run_backlog();
+        self.clean_up();
+        self.run_scans();
+        self.wake_waiters();
+        self.go_on_draining();
+    }
+
+    /// Ends what deliveries of this tick decided.
+    pub(super) fn settle(&mut self) {
+        while let Some(index) = self.local.filled.pop() {
+            self.close_routes(index);
+        }
+        while let Some((conn, code)) = self.local.kick.pop() {
+            if self.local.conns.get(conn).is_some_and(|c| c.session.is_some()) {
+                self.disconnect(conn, code, "the queue of the session is full", End::Lost);
+            }
+        }
+    }
+
+    /// Tells the other shards how many members of share groups are here.
+    pub(super) fn announce_groups(&mut self) {
+        while let Some(change) = self.trie.next_dirty_group() {
+            self.mesh.broadcast(|| Control::GroupCount {
+                route: change.route.clone(),
+                group: change.key,
+                online: change.online,
+                offline: change.offline,
+            });
+        }
+    }
+
+    /// Makes everything of this tick visible to the other shards, before any answer goes to the driver.
+    pub(super) fn announce(&mut self) {
+        self.announce_groups();
+        self.mesh.pump();
+        self.release_held();
+        let mut ring = self.mesh.flush();
+        while ring != 0 {
+            self.io.wake(ring.trailing_zeros() as ShardId);
+            ring &= ring - 1;
+        }
+    }
+
+}

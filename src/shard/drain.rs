@@ -1,0 +1,58 @@
+//! Stopping: tell, flush, close, within a bounded time.
+
+use super::connection::Phase;
+use super::sessions::End;
+use super::{Handover, Shard};
+use crate::codec::ReasonCode;
+use crate::io::{Close, Io};
+use crate::limits::TICK_DRAINS_MAX;
+use crate::time::Moment;
+
+/// A drain under way.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// When what is left is cut off.
+    cut: Moment,
+    /// The next connection to be told.
+    next: u32,
+    was_cut: bool,
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    pub(super) fn start_drain(&mut self, within_ms: u64) {
+        if self.drain.is_none() {
+            self.io.accept_stop();
+            let cut = self.local.now.plus_ms(within_ms);
+            self.drain = Some(Drain { cut, next: 0, was_cut: false });
+        }
+    }
+
+    pub(super) fn go_on_draining(&mut self) {
+        let Some(mut drain) = self.drain.take() else { return };
+        let end = self.local.conns.end();
+        let stop = end.min(drain.next.saturating_add(TICK_DRAINS_MAX as u32));
+        while drain.next < stop {
+            match self.local.conns.get(drain.next).map(|c| c.phase) {
+                Some(Phase::Serving) => {
+                    let text = "the broker is shutting down";
+                    self.disconnect(drain.next, ReasonCode::SERVER_SHUTTING_DOWN, text, End::Stopped);
+                }
+                Some(Phase::Connecting) => self.shut(drain.next, Close::Now),
+                _ => {}
+            }
+            drain.next += 1;
+        }
+        if drain.next >= end && self.local.conns.is_empty() {
+            self.stopped = true;
+        } else if self.local.now >= drain.cut {
+            // One more grace of a second for the driver to finish its closes, then the process goes.
+            if drain.was_cut {
+                self.stopped = self.local.now >= drain.cut.plus_ms(1_000);
+            } else {
+                drain.was_cut = true;
+                (0..end).for_each(|conn| self.cut_off(conn));
+            }
+        }
+        self.drain = Some(drain);
+    }
+}

@@ -1,0 +1,317 @@
+//! What a shard owns of clients: connections, sessions, and the delivery of messages to them.
+
+use super::connection::Connection;
+use crate::codec::{PublishOut, ReasonCode, Version, encode_publish};
+use crate::io::Conn;
+use crate::map::{Keyed, Slab, Slot};
+use crate::message::QoS;
+use crate::session::{Carried, Ctx, Offer, Offered, Options, Pool, Session};
+use crate::stats::{Counters, Ledger};
+use crate::time::Moment;
+use crate::trie::{RouteId, Sub, Trie};
+use hashbrown::HashTable;
+
+/// Clients of one shard.
+pub(super) struct Local {
+    pub conns: Slab<Connection>,
+    pub sessions: Slab<Session>,
+    by_client: HashTable<u32>,
+    pub keyed: Keyed,
+    pub options: Box<Options>,
+    pub now: Moment,
+    pub counters: Counters,
+    pub ledger: Ledger,
+    pub pool: Pool,
+    /// Connections with output that is not with the driver.
+    pub dirty: Vec<Conn>,
+    /// Sessions whose queue has just become full ([`crate::session::QueueFull::Reject`]).
+    pub filled: Vec<u32>,
+    /// Connections to be closed once what is under way is done.
+    pub kick: Vec<(Conn, ReasonCode)>,
+    frames: Frames,
+}
+
+/// A PUBLISH of QoS 0 as it looks to all plain subscribers of a version, encoded once per fan-out.
+#[derive(Default)]
+struct Frames([Vec<u8>; 4]);
+
+impl Frames {
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(Vec::clear);
+    }
+}
+
+/// One subscriber of a message, after overlapping subscriptions were merged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub session: Slot,
+    pub sub: Sub,
+}
+
+impl Local {
+    pub fn new(keyed: Keyed, options: Box<Options>) -> Local {
+        Local {
+            conns: Slab::default(),
+            sessions: Slab::default(),
+            by_client: HashTable::new(),
+            keyed,
+            options,
+            now: Moment::default(),
+            counters: Counters::default(),
+            ledger: Ledger::default(),
+            pool: Pool::default(),
+            dirty: Vec::new(),
+            filled: Vec::new(),
+            kick: Vec::new(),
+            frames: Frames::default(),
+        }
+    }
+
+    /// The session of a client.
+    pub fn session_of(&self, client_id: &str, key: u64) -> Option<u32> {
+        let same = |s: &Session| s.key == key && *s.client_id == *client_id;
+        self.by_client.find(key, |i| self.sessions.get(*i).is_some_and(same)).copied()
+    }
+
+    /// Adds a session under its client identifier.
+    pub fn add_session(&mut self, session: Session) -> u32 {
+        let key = session.key;
+        let index = self.sessions.insert(session).index;
+        let sessions = &self.sessions;
+        let key_of = |i: &u32| sessions.get(*i).map_or(0, |s| s.key);
+        self.by_client.insert_unique(key, index, key_of);
+        index
+    }
+
+    /// Takes a session's client identifier away; its slot stays until its subscriptions are gone.
+    pub fn forget_client(&mut self, index: u32) {
+        let Some(key) = self.sessions.get(index).map(|s| s.key) else { return };
+        if let Ok(entry) = self.by_client.find_entry(key, |i| *i == index) {
+            entry.remove();
+        }
+    }
+
+    /// A connection and the surroundings that its rules need.
+    pub fn with_link<R>(&mut self, conn: Conn, f: impl FnOnce(&mut Connection, &mut Ctx) -> R) -> Option<R> {
+        let connection = self.conns.get_mut(conn)?;
+        let mut ctx = Ctx {
+            now: self.now,
+            options: &self.options,
+            counters: &mut self.counters,
+            ledger: &mut self.ledger,
+            pool: &mut self.pool,
+        };
+        let result = f(connection, &mut ctx);
+        note_output(connection, conn, &mut self.dirty);
+        Some(result)
+    }
+
+    /// A session, its connection where it has one, and the surroundings that its rules need.
+    pub fn with_session<R>(
+        &mut self,
+        index: u32,
+        f: impl FnOnce(&mut Session, Option<&mut Connection>, &mut Ctx) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(index)?;
+        let mut ctx = Ctx {
+            now: self.now,
+            options: &self.options,
+            counters: &mut self.counters,
+            ledger: &mut self.ledger,
+            pool: &mut self.pool,
+        };
+        let Some(conn) = session.conn else { return Some(f(session, None, &mut ctx)) };
+        let Some(connection) = self.conns.get_mut(conn) else { return Some(f(session, None, &mut ctx)) };
+        let result = f(session, Some(connection), &mut ctx);
+        note_output(connection, conn, &mut self.dirty);
+        Some(result)
+    }
+
+    /// Delivers to one session.
+    pub fn deliver(&mut self, index: u32, carried: &mut Carried, terms: Terms) {
+        let Some(session) = self.sessions.get_mut(index).filter(|s| !s.ended) else { return };
+        if carried.view().head.retain
+            && !terms.retained
+            && let Some(scans) = &mut session.scans
+            && scans.seen.len() < crate::limits::SCAN_SEEN_MAX
+        {
+            scans.seen.insert(self.keyed.key(carried.view().topic));
+        }
+        let offer = Offer {
+            message: carried,
+            qos: terms.qos,
+            retain: terms.retain,
+            ids: terms.ids,
+            group: terms.group,
+        };
+        let mut ctx = Ctx {
+            now: self.now,
+            options: &self.options,
+            counters: &mut self.counters,
+            ledger: &mut self.ledger,
+            pool: &mut self.pool,
+        };
+        let conn = session.conn;
+        let offered = match conn.and_then(|c| self.conns.get_mut(c)) {
+            None => session.deliver(offer, None, &mut ctx),
+            Some(connection) => {
+                let offered = session.deliver(offer, Some(&mut connection.link), &mut ctx);
+                note_output(connection, conn.unwrap_or_default(), &mut self.dirty);
+                offered
+            }
+        };
+        match offered {
+            Offered::Taken => {}
+            Offered::Full if session.full => {}
+            Offered::Full => self.filled.push(index),
+            Offered::Disconnect => self.kick.extend(conn.map(|c| (c, ReasonCode::QUOTA_EXCEEDED))),
+        }
+    }
+
+    /// Delivers to all subscribers of one route.
+    pub fn deliver_route(&mut self, trie: &Trie, route: RouteId, carried: &mut Carried) -> usize {
+        let subscribers = trie.subscribers(route);
+        if let [one] = subscribers {
+            self.deliver_sub(one, carried);
+            return 1;
+        }
+        self.frames.clear();
+        for sub in subscribers {
+            if !self.deliver_frame(sub, carried) {
+                self.deliver_sub(sub, carried);
+            }
+        }
+        subscribers.len()
+    }
+
+    /// Delivers what one subscription asks for.
+    pub fn deliver_sub(&mut self, sub: &Sub, carried: &mut Carried) {
+        let view = carried.view();
+        if sub.options.no_local()
+            && self.sessions.get(sub.session).is_some_and(|s| s.key == view.head.publisher)
+        {
+            return;
+        }
+        let (qos, retain) = Session::terms(sub, &view);
+        let ids = [sub.id];
+        let ids = if sub.id == 0 { &[][..] } else { &ids };
+        self.deliver(sub.session, carried, Terms { qos, retain, ids, group: 0, retained: false });
+    }
+
+    /// Appends a frame that other subscribers got already, where this subscriber's would be the same.
+    fn deliver_frame(&mut self, sub: &Sub, carried: &mut Carried) -> bool {
+        let view = carried.view();
+        let (qos, retain) = Session::terms(sub, &view);
+        if qos != QoS::AtMostOnce || sub.id != 0 || sub.options.no_local() {
+            return false;
+        }
+        let Some(session) = self.sessions.get(sub.session) else { return true };
+        let Some(conn) = session.conn.filter(|_| session.scans.is_none()) else { return false };
+        let Some(connection) = self.conns.get_mut(conn) else { return false };
+        let link = &mut connection.link;
+        if !link.plain() || !link.has_room(&self.options) || view.head.expires != Moment::NEVER {
+            return false;
+        }
+        let frame = &mut self.frames.0[usize::from(link.version == Version::V5) * 2 + usize::from(retain)];
+        if frame.is_empty() {
+            let p = PublishOut {
+                dup: false,
+                qos,
+                retain,
+                packet_id: None,
+                topic: view.topic,
+                alias: None,
+                expiry_s: None,
+                subscription_ids: &[],
+                forward: view.properties,
+                payload: view.payload,
+            };
+            encode_publish(frame, link.version, &p);
+        }
+        self.pool.fill(&mut link.out);
+        link.out.extend_from_slice(frame);
+        self.counters.packets_out += 1;
+        self.counters.deliveries += 1;
+        note_output(connection, conn, &mut self.dirty);
+        true
+    }
+
+    /// The subscribers of several routes, each session once: the highest QoS, all identifiers
+    /// [MQTT-3.3.4-2, -3 of 5.0]. Sorted by session; several entries of one session follow each other.
+    pub fn targets(&self, trie: &Trie, routes: &[RouteId], out: &mut Vec<Target>) {
+        for route in routes {
+            for sub in trie.subscribers(*route) {
+                out.extend(self.sessions.slot(sub.session).map(|session| Target { session, sub: *sub }));
+            }
+        }
+        out.sort_unstable_by_key(|t| (t.session.index, t.sub.id));
+    }
+
+    /// Delivers to the targets from `at` on, about `budget` of them; returns where it stopped.
+    pub fn deliver_targets(
+        &mut self,
+        targets: &[Target],
+        mut at: usize,
+        budget: usize,
+        carried: &mut Carried,
+    ) -> usize {
+        let stop = at.saturating_add(budget);
+        let mut ids: Vec<u32> = Vec::new();
+        self.frames.clear();
+        while at < targets.len() && at < stop {
+            let session = targets[at].session;
+            let same = targets[at..].iter().take_while(|t| t.session == session).count();
+            let group = &targets[at..at + same];
+            at += same;
+            if self.sessions.at(session).is_none() {
+                continue;
+            }
+            if let [one] = group {
+                if !self.deliver_frame(&one.sub, carried) {
+                    self.deliver_sub(&one.sub, carried);
+                }
+                continue;
+            }
+            self.deliver_overlapping(group, &mut ids, carried);
+        }
+        at
+    }
+
+    fn deliver_overlapping(&mut self, group: &[Target], ids: &mut Vec<u32>, carried: &mut Carried) {
+        let view = carried.view();
+        let session = group[0].session.index;
+        let own = self.sessions.get(session).is_some_and(|s| s.key == view.head.publisher);
+        let wanted = group.iter().map(|t| t.sub).filter(|s| !(own && s.options.no_local()));
+        ids.clear();
+        let mut terms: Option<(QoS, bool)> = None;
+        for sub in wanted {
+            let (qos, retain) = Session::terms(&sub, &view);
+            let (best_qos, any_retain) = terms.unwrap_or((qos, retain));
+            terms = Some((best_qos.max(qos), any_retain || retain));
+            if sub.id != 0 {
+                ids.push(sub.id);
+            }
+        }
+        ids.dedup();
+        if let Some((qos, retain)) = terms {
+            self.deliver(session, carried, Terms { qos, retain, ids, group: 0, retained: false });
+        }
+    }
+}
+
+/// How one delivery looks.
+pub(super) struct Terms<'a> {
+    pub qos: QoS,
+    pub retain: bool,
+    pub ids: &'a [u32],
+    pub group: u64,
+    /// It answers a subscription rather than a publication.
+    pub retained: bool,
+}
+
+fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
+    if !connection.dirty && !connection.link.out.is_empty() {
+        connection.dirty = true;
+        dirty.push(conn);
+    }
+}

@@ -1,0 +1,502 @@
+//! One core's part of the broker: its connections, its sessions, its replica of the routes, and the tick
+//! that moves everything.
+//!
+//! A tick: reap completions ─ read the tails of all inbound rings ─ drain control rings to those tails ─
+//! decode and handle ─ drain data rings ─ timers ─ background work ─ announce ─ flush dirty connections ─
+//! submit once and sleep if there is nothing to do. It never blocks, and each part has a budget in
+//! [`crate::limits`]; what is left over is found again by the next tick.
+//!
+//! The order is what makes SUBACK need no round trip: announcements are in the peers' rings before the
+//! SUBACK is given to the driver, and a peer drains its control rings after it reaped and before it decodes,
+//! so a PUBLISH that the SUBACK caused meets the route.
+//!
+//! A shard shares nothing: other shards are reached through the mesh alone, its operator by [`Command`]s.
+
+mod connect;
+mod connection;
+mod control;
+mod drain;
+mod local;
+mod packets;
+mod publish;
+mod scans;
+mod sessions;
+mod subscribe;
+mod timers;
+
+pub use connection::Handover;
+
+use crate::codec::ReasonCode;
+use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
+use crate::limits::*;
+use crate::map::{Keyed, Slot};
+use crate::mesh::Mesh;
+use crate::message::Message;
+use crate::rate::RateLimit;
+use crate::retained::Retained;
+use crate::router::Router;
+use crate::session::{Link, Options};
+use crate::stats::{Counters, Ledger};
+use crate::time::{Moment, Wheel};
+use crate::trie::Trie;
+use connection::{Armed, Connection, Phase, Wait};
+use local::Local;
+use publish::FanOut;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::mpsc::Receiver;
+use timers::Timer;
+
+/// What an operator tells a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Opens a listener. Sent once all shards exist.
+    Listen(ListenSpec),
+    /// New options hold from now on.
+    Reload(Box<Options>),
+    /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
+    Drain {
+        /// Milliseconds after which what is left is cut off.
+        within_ms: u64,
+    },
+}
+
+/// What a shard tells when it has stopped.
+#[derive(Debug)]
+pub struct Farewell {
+    /// Its counters.
+    pub counters: Counters,
+    /// What it dropped.
+    pub ledger: Ledger,
+    /// The driver's own words.
+    pub driver: String,
+}
+
+/// What a shard is made of.
+pub struct Parts<I> {
+    /// Its driver.
+    pub io: I,
+    /// Its end of the mesh.
+    pub mesh: Mesh,
+    /// Its number.
+    pub me: ShardId,
+    /// How many there are.
+    pub shards: usize,
+    /// The process-wide keyed hash.
+    pub keyed: Keyed,
+    /// Seed of its own choices (shared subscriptions, assigned client identifiers).
+    pub seed: u64,
+    /// Options of the sessions.
+    pub options: Options,
+    /// Log lines per second.
+    pub log_lines_per_s: u32,
+    /// The operator's commands; whoever sends one wakes the driver.
+    pub commands: Receiver<Command>,
+}
+
+/// One core's part of the broker.
+pub struct Shard<I: Io<Handover>> {
+    io: I,
+    mesh: Mesh,
+    me: ShardId,
+    shards: u16,
+    local: Local,
+    trie: Trie,
+    retained: Retained,
+    router: Router,
+    wheel: Wheel<Timer>,
+    commands: Receiver<Command>,
+    log: RateLimit,
+    events: Vec<Event<Handover>>,
+    /// Connections with undecoded bytes whose turn comes again.
+    ready: VecDeque<Slot>,
+    /// Publishers that wait for room in a target's data ring, in order of arrival.
+    waiters: Vec<VecDeque<Slot>>,
+    /// Acknowledgements that wait until announcements have left the overflow, by mark.
+    held: VecDeque<Held>,
+    /// Messages that are handed out over several ticks.
+    fan_outs: VecDeque<FanOut>,
+    /// Source shards whose data ring waits for a fan-out, as bits.
+    stalled: u64,
+    /// Messages of our own (wills) that wait for room on a target.
+    backlog: VecDeque<Message>,
+    /// Ended sessions whose subscriptions are being removed.
+    cleanup: VecDeque<u32>,
+    scans: scans::ScanState,
+    drain: Option<drain::Drain>,
+    listeners: Vec<SocketAddr>,
+    moving: usize,
+    accept_paused: bool,
+    /// Deliveries and packets that this tick may still make.
+    budget: isize,
+    scratch: publish::Scratch,
+    random: u64,
+    stopped: bool,
+}
+
+/// An acknowledgement that waits for announcements.
+struct Held {
+    mark: u64,
+    conn: Slot,
+    bytes: Vec<u8>,
+}
+
+/// What follows from a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// Go on with the next one.
+    Go,
+    /// It was not consumed; the connection waits.
+    Wait,
+    /// It was consumed; the connection waits.
+    After,
+    /// The connection serves no more.
+    Gone,
+}
+
+/// A peer's fault, which ends its connection.
+#[derive(Debug)]
+struct Fault {
+    code: ReasonCode,
+    text: Cow<'static, str>,
+}
+
+impl Fault {
+    fn new(code: ReasonCode, text: impl Into<Cow<'static, str>>) -> Fault {
+        Fault { code, text: text.into() }
+    }
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    /// A shard that listens nowhere yet.
+    pub fn new(parts: Parts<I>) -> Shard<I> {
+        let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands } = parts;
+        Shard {
+            trie: Trie::new(me, shards, keyed.clone()),
+            retained: Retained::new(publish::retained_options(&options, shards)),
+            router: Router::new(me, seed, keyed.clone()),
+            local: Local::new(keyed, Box::new(options)),
+            wheel: Wheel::new(io.now()),
+            waiters: (0..shards).map(|_| VecDeque::new()).collect(),
+            log: RateLimit::new(log_lines_per_s),
+            random: seed | 1,
+            shards: shards as u16,
+            io,
+            mesh,
+            me,
+            commands,
+            events: Vec::new(),
+            ready: VecDeque::new(),
+            held: VecDeque::new(),
+            fan_outs: VecDeque::new(),
+            stalled: 0,
+            backlog: VecDeque::new(),
+            cleanup: VecDeque::new(),
+            scans: scans::ScanState::default(),
+            drain: None,
+            listeners: Vec::new(),
+            moving: 0,
+            accept_paused: false,
+            budget: 0,
+            scratch: publish::Scratch::default(),
+            stopped: false,
+        }
+    }
+
+    /// Ticks until a drain is complete.
+    pub fn run(mut self) -> Farewell {
+        while !self.stopped {
+            self.tick();
+        }
+        self.farewell()
+    }
+
+    /// Whether a drain is complete.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// What it has to tell at its end.
+    pub fn farewell(mut self) -> Farewell {
+        self.gauges();
+        Farewell {
+            driver: self.io.describe(),
+            counters: self.local.counters,
+            ledger: std::mem::take(&mut self.local.ledger),
+        }
+    }
+
+    /// One turn of everything.
+    pub fn tick(&mut self) {
+        self.reap();
+        self.mesh.read_tails();
+        self.drain_control();
+        self.obey();
+        self.budget = TICK_DELIVERIES_MAX as isize;
+        self.run_ready();
+        self.handle_events();
+        self.drain_data();
+        self.run_fan_outs();
+        self.fire_timers();
+        self.run_background();
+        self.settle();
+        self.announce();
+        self.flush();
+        self.local.counters.ticks += 1;
+    }
+
+    /// Sleeps where there is nothing to do, and collects what the driver has.
+    fn reap(&mut self) {
+        let idle = self.ready.is_empty()
+            && self.fan_outs.is_empty()
+            && self.cleanup.is_empty()
+            && self.backlog.is_empty()
+            && self.scans.is_idle()
+            && self.drain.is_none();
+        let mut events = std::mem::take(&mut self.events);
+        let asleep = idle && self.mesh.prepare_sleep(self.wanted_room());
+        let deadline = match (asleep, self.drain.is_some()) {
+            (true, _) => Some(self.wheel.next_due()),
+            (false, true) => Some(self.io.now().plus_ms(1)),
+            (false, false) => None,
+        };
+        self.io.turn(&mut events, deadline);
+        if asleep {
+            self.mesh.awake();
+        }
+        self.events = events;
+        self.local.counters.events += self.events.len() as u64;
+        self.local.now = self.io.now();
+    }
+
+    fn handle_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.handle_event(event);
+        }
+        self.events = events;
+    }
+
+    fn handle_event(&mut self, event: Event<Handover>) {
+        match event {
+            Event::Data { conn, lease } => {
+                self.handle_data(conn, &lease);
+                self.io.release(lease);
+                self.rearm(conn);
+            }
+            Event::Sent { conn, buffer, error } => self.handle_sent(conn, buffer, error),
+            Event::Ready { conn } => {
+                if let Some(c) = self.local.conns.get_mut(conn) {
+                    c.armed = Armed::Nothing;
+                    if matches!(c.phase, Phase::Serving) && c.wait == Wait::Nothing {
+                        c.armed = Armed::Once;
+                        self.io.read(conn, Read::Once);
+                    }
+                }
+            }
+            Event::ReadEnded { conn, why } => self.handle_read_ended(conn, why),
+            Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener, peer),
+            Event::Closed { conn } => {
+                if let Some(c) = self.local.conns.take(conn) {
+                    self.local.pool.put(c.link.out);
+                }
+                self.accept_again();
+            }
+            Event::Arrived { conn, item } => self.handle_arrived(conn, *item),
+            Event::HandedOver { conn } => {
+                self.local.conns.take(conn);
+                self.moving -= 1;
+                self.local.counters.hand_overs_out += 1;
+                self.accept_again();
+            }
+            Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, &item, errno),
+            Event::Woken => {}
+        }
+    }
+
+    fn handle_accepted(&mut self, conn: Conn, listener: u16, peer: Option<SocketAddr>) {
+        let link = Link::new(crate::codec::Version::V311, 1, u32::MAX, 0);
+        let now = self.local.now;
+        let slot = self.local.conns.put(conn, Connection::new(link, listener, peer, now));
+        self.local.counters.accepts += 1;
+        let idle_ms = u64::from(self.local.options.idle_timeout_s) * 1000;
+        self.wheel.insert(now.plus_ms(idle_ms), Timer::connect(slot));
+        self.rearm(conn);
+    }
+
+    fn handle_sent(&mut self, conn: Conn, buffer: Vec<u8>, error: Option<i32>) {
+        self.local.pool.put(buffer);
+        let now = self.local.now;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        self.local.counters.bytes_out += c.link.sending as u64;
+        c.link.sending = 0;
+        c.busy = false;
+        c.last_packet = now;
+        if error.is_some() {
+            c.link.out.clear();
+            c.ended = true;
+            if c.phase == Phase::Serving && !c.shut {
+                self.lose_connection(conn, sessions::End::Lost);
+                self.shut(conn, Close::Now);
+            }
+            return;
+        }
+        if c.phase == Phase::Closing {
+            if c.link.out.is_empty() {
+                self.shut(conn, Close::Flush);
+            }
+            return;
+        }
+        let room = c.link.has_room(&self.local.options);
+        if let Some(session) = c.session.filter(|_| room) {
+            self.pump_session(session);
+        }
+        self.wake_if(conn, |w| w == Wait::Output && room);
+    }
+
+    fn handle_read_ended(&mut self, conn: Conn, why: ReadEnd) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        c.armed = Armed::Nothing;
+        if why == ReadEnd::Credit {
+            self.rearm(conn);
+            return;
+        }
+        c.ended = true;
+        // What was received before the end is decoded before the end counts.
+        if c.wait == Wait::Nothing {
+            self.handle_end(conn);
+        }
+    }
+
+    /// The peer's side is closed and everything it sent is decoded.
+    fn handle_end(&mut self, conn: Conn) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        match c.phase {
+            Phase::Serving => {
+                self.lose_connection(conn, sessions::End::Lost);
+                self.shut(conn, Close::Now);
+            }
+            Phase::Connecting => self.shut(conn, Close::Now),
+            Phase::Closing | Phase::Moving => {}
+        }
+    }
+
+    /// Arms the next read, if the connection is to be read.
+    fn rearm(&mut self, conn: Conn) {
+        let now = self.local.now;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let Some(next) = c.next_read(now) else { return };
+        c.armed = next;
+        let mode = match next {
+            Armed::Stream => Read::Stream { credit: READ_CREDIT_BYTES },
+            Armed::Parked => Read::Parked,
+            Armed::Once | Armed::Nothing => Read::Once,
+        };
+        self.io.read(conn, mode);
+    }
+
+    /// Puts a connection on the ready list if what it waits for is `this`.
+    fn wake_if(&mut self, conn: Conn, this: impl FnOnce(Wait) -> bool) {
+        let Some(slot) = self.local.conns.slot(conn) else { return };
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if this(c.wait) {
+            c.wait = Wait::Turn;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Puts this tenant of a connection on the ready list.
+    fn wake_slot(&mut self, slot: Slot, this: impl FnOnce(Wait) -> bool) {
+        if self.local.conns.at(slot).is_some() {
+            self.wake_if(slot.index, this);
+        }
+    }
+
+    /// Tells the driver to close, once for each way.
+    fn shut(&mut self, conn: Conn, how: Close) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        c.phase = Phase::Closing;
+        if !c.shut {
+            c.shut = true;
+            c.cut = how != Close::Flush;
+            c.pending = Vec::new();
+            if how != Close::Flush {
+                c.link.out.clear();
+            }
+            self.io.close(conn, how);
+        }
+    }
+
+    /// Lets what is written leave, within a bounded time, then closes.
+    fn shut_gently(&mut self, conn: Conn) {
+        let Some(slot) = self.local.conns.slot(conn) else { return };
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if c.shut {
+            return;
+        }
+        c.phase = Phase::Closing;
+        c.pending = Vec::new();
+        let quiet = !c.busy && c.link.out.is_empty();
+        self.wheel.insert(self.local.now.plus_ms(CLOSE_FLUSH_MS_MAX), Timer::close(slot));
+        if quiet {
+            self.shut(conn, Close::Flush);
+        }
+    }
+
+    /// Gives the output of dirty connections to the driver: one send each.
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.local.dirty);
+        for conn in dirty.drain(..) {
+            let Some(c) = self.local.conns.get_mut(conn) else { continue };
+            c.dirty = false;
+            if c.busy || c.shut || c.link.out.is_empty() {
+                continue;
+            }
+            c.busy = true;
+            let out = std::mem::take(&mut c.link.out);
+            c.link.sending = out.len();
+            self.local.counters.sends += 1;
+            self.io.send(conn, out);
+        }
+        // Output that was written while a send was under way is found again when that send is done.
+        self.local.dirty = dirty;
+    }
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Listen(spec) => match self.io.listen(spec) {
+                    Ok((_, addr)) => self.listeners.push(addr),
+                    Err(e) => tracing::error!("shard {} cannot listen on {}: {e}", self.me, spec.addr),
+                },
+                Command::Reload(options) => {
+                    self.retained.set_options(publish::retained_options(&options, self.shards.into()));
+                    self.local.options = options;
+                }
+                Command::Drain { within_ms } => self.start_drain(within_ms),
+            }
+        }
+    }
+
+    fn accept_again(&mut self) {
+        if self.accept_paused && self.moving < HAND_OVERS_MAX / 2 && self.drain.is_none() {
+            self.accept_paused = false;
+            self.io.accept_resume();
+        }
+    }
+
+    fn gauges(&mut self) {
+        let counters = &mut self.local.counters;
+        counters.connections = self.local.conns.len() as u64;
+        counters.sessions = self.local.sessions.len() as u64;
+        counters.retained = self.retained.len() as u64;
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}

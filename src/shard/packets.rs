@@ -1,0 +1,329 @@
+//! From bytes to packets to handlers, and what a fault leads to.
+
+use super::connection::{Phase, Wait, label};
+use super::sessions::End;
+use super::{Fault, Handover, Next, Shard};
+use crate::codec::{Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version};
+use crate::codec::{decode, frame};
+use crate::io::{Close, Conn, Io};
+use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
+use crate::session::Acked;
+
+impl<I: Io<Handover>> Shard<I> {
+    /// Bytes came: decoded where they lie, what is left is kept.
+    pub(super) fn handle_data(&mut self, conn: Conn, bytes: &[u8]) {
+        let now = self.local.now;
+        self.local.counters.bytes_in += bytes.len() as u64;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if c.armed == super::Armed::Once {
+            c.armed = super::Armed::Nothing;
+        }
+        if matches!(c.phase, Phase::Closing | Phase::Moving) {
+            return;
+        }
+        if c.wait != Wait::Nothing {
+            c.pending.extend_from_slice(bytes);
+            return;
+        }
+        let mut rest = bytes;
+        if !c.pending.is_empty() {
+            let mut pending = std::mem::take(&mut c.pending);
+            let limit = self.local.options.max_packet_size;
+            rest = complete_first(&mut pending, rest, limit);
+            let used = self.decode_all(conn, &pending, rest);
+            let Some(c) = self.local.conns.get_mut(conn) else { return };
+            if used < pending.len() {
+                pending.drain(..used);
+                pending.extend_from_slice(rest);
+                if c.phase == Phase::Serving || c.phase == Phase::Connecting {
+                    c.pending = pending;
+                }
+                return;
+            }
+            pending.clear();
+            if c.wait != Wait::Nothing {
+                pending.extend_from_slice(rest);
+                c.pending = pending;
+                return;
+            }
+            if pending.capacity() <= PENDING_KEEP_BYTES {
+                c.pending = pending;
+            }
+        }
+        let used = self.decode_all(conn, rest, &[]);
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        c.note_read(now);
+        if used < rest.len() && matches!(c.phase, Phase::Serving | Phase::Connecting) {
+            c.pending.extend_from_slice(&rest[used..]);
+        }
+        if c.pending.is_empty() && c.pending.capacity() > 0 && c.wait == Wait::Nothing {
+            c.pending = Vec::new();
+        }
+    }
+
+    /// Decodes what earlier ticks left over.
+    pub(super) fn run_ready(&mut self) {
+        let mut bytes = 0;
+        for _ in 0..self.ready.len() {
+            if self.budget <= 0 || bytes > TICK_READY_BYTES_MAX {
+                return;
+            }
+            let Some(slot) = self.ready.pop_front() else { return };
+            let Some(c) = self.local.conns.at(slot) else { continue };
+            if c.wait != Wait::Turn {
+                continue;
+            }
+            c.wait = Wait::Nothing;
+            let conn = slot.index;
+            let mut pending = std::mem::take(&mut c.pending);
+            bytes += pending.len();
+            let used = self.decode_all(conn, &pending, &[]);
+            let Some(c) = self.local.conns.get_mut(conn) else { continue };
+            if matches!(c.phase, Phase::Serving | Phase::Connecting) {
+                pending.drain(..used);
+                if !pending.is_empty() || pending.capacity() <= PENDING_KEEP_BYTES {
+                    c.pending = pending;
+                }
+                if c.wait == Wait::Nothing && c.ended {
+                    self.handle_end(conn);
+                } else {
+                    self.rearm(conn);
+                }
+            }
+        }
+    }
+
+    /// Decodes and handles packets from `bytes`; returns how many bytes were consumed. `behind` is what was
+    /// received behind them, for a connection that moves.
+    fn decode_all(&mut self, conn: Conn, bytes: &[u8], behind: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return at;
+            }
+            let limit = self.local.options.max_packet_size;
+            let total = match frame(rest, limit as usize) {
+                Ok(Framed::Packet { total, .. }) => total,
+                Ok(Framed::Incomplete { .. }) => return at,
+                Err(e) => {
+                    self.local.counters.decode_errors += 1;
+                    self.fault(conn, Fault::new(e.code, e.to_string()));
+                    return bytes.len();
+                }
+            };
+            if self.budget <= 0 {
+                self.wait(conn, Wait::Turn);
+                return at;
+            }
+            match self.handle_packet(conn, &rest[..total], &rest[total..], behind) {
+                Ok(Next::Go) => at += total,
+                Ok(Next::After) => return at + total,
+                Ok(Next::Wait) => return at,
+                Ok(Next::Gone) => return bytes.len(),
+                Err(fault) => {
+                    self.fault(conn, fault);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// A connection waits; on [`Wait::Turn`] it is on the ready list.
+    pub(super) fn wait(&mut self, conn: Conn, wait: Wait) {
+        let Some(slot) = self.local.conns.slot(conn) else { return };
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.wait = wait;
+            if wait == Wait::Turn {
+                self.ready.push_back(slot);
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, conn: Conn, bytes: &[u8], rest: &[u8], behind: &[u8]) -> Result<Next, Fault> {
+        self.budget -= 1;
+        let now = self.local.now;
+        let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
+        if c.phase != Phase::Serving && c.phase != Phase::Connecting {
+            return Ok(Next::Gone);
+        }
+        if !c.link.has_room(&self.local.options) {
+            c.wait = Wait::Output;
+            return Ok(Next::Wait);
+        }
+        c.last_packet = now;
+        self.local.counters.packets_in += 1;
+        let packet = decode(c.link.version, bytes).map_err(|e| {
+            self.local.counters.decode_errors += 1;
+            Fault::new(e.code, e.to_string())
+        })?;
+        if c.phase == Phase::Connecting {
+            return match packet {
+                Packet::Connect(connect) => self.handle_connect(conn, &connect, bytes, rest, behind),
+                _ => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected CONNECT as the first packet")),
+            };
+        }
+        match packet {
+            Packet::Publish(p) => self.handle_publish(conn, &p),
+            Packet::Ack(a) => self.handle_ack(conn, &a),
+            Packet::PingReq => Ok(self.after_announcements(conn, |link, ctx| link.push(&Packet::PingResp, ctx))),
+            Packet::Subscribe(s) => self.handle_subscribe(conn, &s),
+            Packet::Unsubscribe(u) => self.handle_unsubscribe(conn, &u),
+            Packet::Disconnect(d) => self.handle_disconnect(conn, &d),
+            Packet::Connect(_) => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected one CONNECT, got a second")),
+            Packet::Auth(_) => {
+                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected no AUTH: CONNECT had no authentication method"))
+            }
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected a packet of a client, got one of a server"))
+            }
+        }
+    }
+
+    fn handle_ack(&mut self, conn: Conn, ack: &Ack) -> Result<Next, Fault> {
+        let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
+        let id = ack.packet_id;
+        if ack.kind == AckKind::PubRel {
+            self.local.with_session(index, |session, c, ctx| {
+                let known = session.incoming.as_mut().is_some_and(|i| i.release(id));
+                let Some(c) = c else { return };
+                let found = known || c.link.version < Version::V5;
+                let code = if found { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
+                c.link.push_ack(AckKind::PubComp, id, code, ctx);
+            });
+            return Ok(Next::Go);
+        }
+        let acked = self.local.with_session(index, |session, c, ctx| {
+            let acked = session.outgoing.as_mut().map_or(Acked::Unknown, |o| o.handle_ack(ack.kind, id, ack.code));
+            let Some(c) = c else { return acked };
+            match acked {
+                Acked::Done => session.pump(&mut c.link, ctx),
+                Acked::Release => c.link.push_ack(AckKind::PubRel, id, ReasonCode::SUCCESS, ctx),
+                Acked::Unknown if ack.kind == AckKind::PubRec => {
+                    let new = c.link.version == Version::V5;
+                    let code = if new { ReasonCode::PACKET_ID_NOT_FOUND } else { ReasonCode::SUCCESS };
+                    if !ack.code.is_error() {
+                        c.link.push_ack(AckKind::PubRel, id, code, ctx);
+                    }
+                }
+                Acked::Unknown | Acked::Mismatch => {}
+            }
+            acked
+        });
+        match acked {
+            Some(Acked::Mismatch) => {
+                let text = format!("expected the next step of packet identifier {id}, got {:?}", ack.kind);
+                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text))
+            }
+            Some(Acked::Done) => {
+                self.note_queue(index);
+                Ok(Next::Go)
+            }
+            _ => Ok(Next::Go),
+        }
+    }
+
+    fn handle_disconnect(&mut self, conn: Conn, d: &Disconnect) -> Result<Next, Fault> {
+        let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
+        if let Some(session) = self.local.sessions.get_mut(index) {
+            for property in d.properties.iter() {
+                let Property::SessionExpiryInterval(s) = property else { continue };
+                if session.expiry_s == 0 && s != 0 {
+                    let text = "expected Session Expiry Interval 0 as in CONNECT";
+                    return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text)); // [MQTT-3.14.2-2]
+                }
+                session.expiry_s = s.min(self.local.options.session_expiry_max_s);
+            }
+        }
+        let end = if d.code == ReasonCode::SUCCESS { End::Normal } else { End::Lost };
+        self.lose_connection(conn, end);
+        self.shut_gently(conn);
+        Ok(Next::Gone)
+    }
+
+    /// Ends a connection for a fault of its peer, and says why where the protocol has a way to.
+    pub(super) fn fault(&mut self, conn: Conn, fault: Fault) {
+        let Some(c) = self.local.conns.get(conn) else { return };
+        let (phase, peer) = (c.phase, c.peer);
+        if self.log.allow(self.local.now) {
+            tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
+        }
+        match phase {
+            Phase::Serving => self.disconnect(conn, fault.code, &fault.text, End::Lost),
+            Phase::Connecting => self.refuse_malformed(conn, &fault),
+            Phase::Closing | Phase::Moving => {}
+        }
+    }
+
+    /// Tells a 5.0 client why, then closes.
+    pub(super) fn disconnect(&mut self, conn: Conn, code: ReasonCode, text: &str, end: End) {
+        self.local.with_link(conn, |c, ctx| {
+            if c.phase != Phase::Serving || c.link.version < Version::V5 {
+                return;
+            }
+            let mut p = PropertyBuf::new();
+            if c.link.problem_information && !text.is_empty() {
+                p.push(Property::ReasonString(text));
+            }
+            let packet = Packet::Disconnect(Disconnect { code, properties: p.as_properties() });
+            let small = packet.encoded_len(Version::V5) <= c.link.packet_bytes_max as usize;
+            let bare = Packet::Disconnect(Disconnect { code, properties: Properties::EMPTY });
+            c.link.push(if small { &packet } else { &bare }, ctx);
+        });
+        self.lose_connection(conn, end);
+        self.shut_gently(conn);
+    }
+
+    /// Writes an answer: at once where all announcements are in the peers' rings, else once they are.
+    pub(super) fn after_announcements(
+        &mut self,
+        conn: Conn,
+        write: impl FnOnce(&mut crate::session::Link, &mut crate::session::Ctx),
+    ) -> Next {
+        self.announce_groups();
+        let mark = self.mesh.mark();
+        let held = self.mesh.flushed() < mark;
+        let bytes = self.local.with_link(conn, |c, ctx| {
+            if !held {
+                write(&mut c.link, ctx);
+                return Vec::new();
+            }
+            let before = std::mem::take(&mut c.link.out);
+            write(&mut c.link, ctx);
+            c.wait = Wait::Mark;
+            std::mem::replace(&mut c.link.out, before)
+        });
+        let (true, Some(bytes), Some(slot)) = (held, bytes, self.local.conns.slot(conn)) else { return Next::Go };
+        self.held.push_back(super::Held { mark, conn: slot, bytes });
+        Next::After
+    }
+
+    /// Releases answers whose announcements have left the overflow.
+    pub(super) fn release_held(&mut self) {
+        let flushed = self.mesh.flushed();
+        while self.held.front().is_some_and(|h| h.mark <= flushed) {
+            let Some(held) = self.held.pop_front() else { return };
+            if self.local.conns.at(held.conn).is_none() {
+                continue;
+            }
+            self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));
+            self.wake_slot(held.conn, |w| w == Wait::Mark);
+        }
+    }
+
+    /// Closes without a word: the peer spoke no MQTT that could be answered.
+    pub(super) fn close_silently(&mut self, conn: Conn) {
+        self.shut(conn, Close::Reset);
+    }
+}
+
+/// Moves bytes from `rest` to `pending` until its first packet is complete; returns what is left.
+fn complete_first<'a>(pending: &mut Vec<u8>, mut rest: &'a [u8], limit: u32) -> &'a [u8] {
+    while let (false, Ok(Framed::Incomplete { total })) = (rest.is_empty(), frame(pending, limit as usize)) {
+        let wanted = total.map_or(1, |t| t - pending.len()).min(rest.len());
+        let (now, later) = rest.split_at(wanted);
+        pending.extend_from_slice(now);
+        rest = later;
+    }
+    rest
+}

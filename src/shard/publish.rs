@@ -1,0 +1,446 @@
+//! A PUBLISH and where it goes: planned, room reserved on every target, then delivered here and sent there.
+
+use super::connection::Wait;
+use super::local::Target;
+use super::sessions::rejects;
+use super::timers::Timer;
+use super::{Fault, Handover, Next, Shard};
+use crate::codec::{AckKind, Publish, ReasonCode, Version};
+use crate::io::{Conn, Io, ShardId};
+use crate::limits::{FAN_OUT_AT_ONCE_MAX, FULL_RETRY_MS, TICK_ENVELOPES_MAX};
+use crate::map::Slot;
+use crate::mesh::{Control, Envelope};
+use crate::message::{Head, Message, MessageRef, QoS};
+use crate::retained;
+use crate::router::Wanted;
+use crate::session::{Arrival, Carried, Incoming, Options};
+use crate::stats::LossCause;
+use crate::time::Moment;
+use crate::trie::{Matches, RouteId};
+
+/// Buffers that are reused from packet to packet.
+#[derive(Default)]
+pub(super) struct Scratch {
+    topic: String,
+    properties: Vec<u8>,
+    matches: Matches,
+    routes: Vec<RouteId>,
+    targets: Vec<Target>,
+    pub timers: Vec<Timer>,
+}
+
+/// A message that is handed out over several ticks.
+pub(super) struct FanOut {
+    message: Message,
+    targets: Vec<Target>,
+    at: usize,
+    origin: Origin,
+}
+
+/// Who waits for a fan-out, so that later messages do not overtake it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    Conn(Slot),
+    Shard(ShardId),
+    Own,
+}
+
+/// What became of a message.
+enum Routed {
+    /// It is with its targets; whether there were any, and whether a fan-out goes on.
+    Done { any: bool, fan_out: bool },
+    /// A target's ring has no room.
+    NoRoom(ShardId),
+    /// A route is full.
+    Full,
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    pub(super) fn handle_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
+        self.check_publish(conn, p)?;
+        let mut scratch = std::mem::take(&mut self.scratch.properties);
+        let mut topic = std::mem::take(&mut self.scratch.topic);
+        let next = self.publish_checked(conn, p, &mut topic, &mut scratch);
+        self.scratch.properties = scratch;
+        self.scratch.topic = topic;
+        next
+    }
+
+    fn check_publish(&self, conn: Conn, p: &Publish) -> Result<(), Fault> {
+        let o = &self.local.options;
+        if p.qos > o.max_qos {
+            let text = format!("expected QoS {} at most, got {}", o.max_qos as u8, p.qos as u8);
+            return Err(Fault::new(ReasonCode::QOS_NOT_SUPPORTED, text));
+        }
+        if p.retain && !o.retain_available {
+            return Err(Fault::new(ReasonCode::RETAIN_NOT_SUPPORTED, "expected RETAIN 0"));
+        }
+        let levels = 1 + p.topic.bytes().filter(|b| *b == b'/').count();
+        if o.max_topic_levels != 0 && levels > o.max_topic_levels as usize {
+            let text = format!("expected at most {} topic levels, got {levels}", o.max_topic_levels);
+            return Err(Fault::new(ReasonCode::TOPIC_NAME_INVALID, text));
+        }
+        debug_assert!(self.local.conns.get(conn).is_some());
+        Ok(())
+    }
+
+    fn publish_checked(
+        &mut self,
+        conn: Conn,
+        p: &Publish,
+        topic: &mut String,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Next, Fault> {
+        let alias_max = self.local.options.max_topic_alias;
+        let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
+        let Some(index) = c.session else { return Ok(Next::Gone) };
+        let mut m = MessageRef {
+            topic: p.topic,
+            properties: &[],
+            payload: p.payload,
+            head: Head { qos: p.qos, retain: p.retain, expires: Moment::NEVER, publisher: 0 },
+        };
+        if c.link.version == Version::V5 && !p.properties.is_empty() {
+            let routing = p.routing();
+            if routing.has_subscription_id {
+                let text = "expected no Subscription Identifier from a client"; // [MQTT-3.3.4-6]
+                return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text));
+            }
+            if let Some(alias) = routing.alias {
+                let resolved = c.link.alias_in(p.topic, alias, alias_max).map_err(|code| {
+                    Fault::new(code, format!("expected a topic alias from 1 to {alias_max} that is known, got {alias}"))
+                })?;
+                topic.clear();
+                topic.push_str(resolved);
+                m.topic = topic;
+            }
+            if let Some(s) = routing.expiry_s {
+                m.head.expires = self.local.now.plus_s(u64::from(s));
+            }
+            m.properties = routing.forwarded(scratch);
+        }
+        let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Next::Gone) };
+        m.head.publisher = session.key;
+        if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
+            let o = &self.local.options;
+            let max = if c.link.version == Version::V5 { usize::from(o.max_awaiting_rel) } else { usize::from(u16::MAX) };
+            let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
+            let forget = if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
+            match session.incoming.get_or_insert_default().check(id, max, forget) {
+                Arrival::New => {}
+                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS)),
+                Arrival::TooMany => {
+                    let text = format!("expected at most {max} QoS 2 messages without PUBREL");
+                    return Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text));
+                }
+            }
+        }
+        if m.topic.starts_with("$SYS/") {
+            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED));
+        }
+        self.route_publish(conn, index, p, &m)
+    }
+
+    fn route_publish(&mut self, conn: Conn, index: u32, p: &Publish, m: &MessageRef) -> Result<Next, Fault> {
+        let Some(slot) = self.local.conns.slot(conn) else { return Ok(Next::Gone) };
+        let mut carried = Carried::borrowed(*m);
+        match self.route(&mut carried, Origin::Conn(slot)) {
+            Routed::NoRoom(target) => {
+                self.local.counters.data_ring_full += 1;
+                self.wait(conn, Wait::Room);
+                self.waiters[usize::from(target)].push_back(slot);
+                Ok(Next::Wait)
+            }
+            Routed::Full => Ok(self.refuse_full(conn, index, p)),
+            Routed::Done { any, fan_out } => {
+                self.local.counters.publishes_in += 1;
+                if let Some(c) = self.local.conns.get_mut(conn) {
+                    c.full_until = None;
+                }
+                if let (QoS::ExactlyOnce, Some(id), Some(session)) =
+                    (p.qos, p.packet_id, self.local.sessions.get_mut(index))
+                {
+                    let now = self.local.now;
+                    session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
+                }
+                let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+                let next = self.acknowledge(conn, p, code);
+                if fan_out && next == Next::Go {
+                    self.wait(conn, Wait::FanOut);
+                    return Ok(Next::After);
+                }
+                Ok(next)
+            }
+        }
+    }
+
+    /// PUBACK or PUBREC, once what was announced before is with the other shards.
+    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode) -> Next {
+        let kind = match p.qos {
+            QoS::AtMostOnce => return Next::Go,
+            QoS::AtLeastOnce => AckKind::PubAck,
+            QoS::ExactlyOnce => AckKind::PubRec,
+        };
+        let Some(id) = p.packet_id else { return Next::Go };
+        if self.mesh.flushed() >= self.mesh.mark() || !p.retain {
+            self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
+            return Next::Go;
+        }
+        self.after_announcements(conn, |link, ctx| link.push_ack(kind, id, code, ctx))
+    }
+
+    /// A route is full and the operator wants publishers to know (D9: `reject`).
+    fn refuse_full(&mut self, conn: Conn, index: u32, p: &Publish) -> Next {
+        let now = self.local.now;
+        let wait_s = u64::from(self.local.options.reject_wait_s);
+        let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
+        let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
+        if p.qos == QoS::AtMostOnce {
+            if let Some(session) = self.local.sessions.get(index) {
+                self.local.ledger.record(&session.client_id, LossCause::QueueFullQos0, 1);
+            }
+            return Next::Go;
+        }
+        if c.link.version == Version::V5 {
+            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED);
+        }
+        let until = c.full_until.unwrap_or(now.plus_s(wait_s));
+        if now >= until {
+            self.disconnect(conn, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full", super::sessions::End::Lost);
+            return Next::Gone;
+        }
+        c.full_until = Some(until);
+        c.wait = Wait::Full;
+        self.wheel.insert(now.plus_ms(FULL_RETRY_MS), Timer::full_route(slot));
+        Next::Wait
+    }
+
+    /// Routes a message, or says what is in the way, in which case nobody has it.
+    fn route(&mut self, carried: &mut Carried, origin: Origin) -> Routed {
+        let m = carried.view();
+        let strategy = self.local.options.shared_strategy;
+        let shards = self.router.plan(&mut self.trie, &m, strategy);
+        if self.router.matches.full && rejects(&self.local.options) {
+            return Routed::Full;
+        }
+        for target in bits(shards) {
+            if self.mesh.data_room(target) == 0 {
+                return Routed::NoRoom(target);
+            }
+        }
+        if m.head.retain {
+            self.retain(carried);
+        }
+        for target in bits(shards) {
+            let picks: Vec<u64> =
+                self.router.remote_picks.iter().filter(|(s, _)| *s == target).map(|(_, key)| *key).collect();
+            let envelope = Envelope {
+                message: carried.share(),
+                normal: self.router.matches.shards & (1 << target) != 0,
+                picks: (!picks.is_empty()).then(|| picks.into()),
+            };
+            self.mesh.send(target, envelope);
+        }
+        let any = shards != 0 || !self.router.matches.routes.is_empty() || !self.router.local_picks.is_empty();
+        let picks = std::mem::take(&mut self.router.local_picks);
+        for group in &picks {
+            self.deliver_pick(*group, carried);
+        }
+        self.router.local_picks = picks;
+        let mut routes = std::mem::take(&mut self.scratch.routes);
+        routes.clear();
+        routes.extend_from_slice(&self.router.matches.routes);
+        let fan_out = self.deliver_routes(&routes, carried, origin);
+        self.scratch.routes = routes;
+        Routed::Done { any, fan_out }
+    }
+
+    /// Delivers to a member of a group here; if there is none left, somewhere else.
+    fn deliver_pick(&mut self, group: crate::trie::GroupId, carried: &mut Carried) {
+        self.budget -= 1;
+        if self.deliver_member(group, carried, Wanted::Online) {
+            return;
+        }
+        let group = self.trie.group(group).key;
+        let tried = 1 << self.me;
+        self.place(Box::new(crate::mesh::HandOn { message: carried.share(), group, tried, offline: false }));
+    }
+
+    /// Delivers to local subscribers; true when that goes on in later ticks.
+    fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
+        let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
+        self.budget -= subscribers as isize;
+        if subscribers <= FAN_OUT_AT_ONCE_MAX {
+            if let [route] = routes {
+                self.local.deliver_route(&self.trie, *route, carried);
+            } else if subscribers > 0 {
+                let mut targets = std::mem::take(&mut self.scratch.targets);
+                targets.clear();
+                self.local.targets(&self.trie, routes, &mut targets);
+                self.local.deliver_targets(&targets, 0, usize::MAX, carried);
+                self.scratch.targets = targets;
+            }
+            return false;
+        }
+        let mut targets = Vec::with_capacity(subscribers);
+        self.local.targets(&self.trie, routes, &mut targets);
+        self.local.counters.cursors += 1;
+        self.fan_outs.push_back(FanOut { message: carried.share(), targets, at: 0, origin });
+        if let Origin::Shard(source) = origin {
+            self.stalled |= 1 << source;
+        }
+        true
+    }
+
+    /// Goes on with fan-outs, in order, within the budget.
+    pub(super) fn run_fan_outs(&mut self) {
+        let mut budget = FAN_OUT_AT_ONCE_MAX * 2;
+        while budget > 0 {
+            let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
+            let mut carried = Carried::kept(&fan_out.message);
+            let at = self.local.deliver_targets(&fan_out.targets, fan_out.at, budget, &mut carried);
+            budget -= (at - fan_out.at).min(budget);
+            fan_out.at = at;
+            if at < fan_out.targets.len() {
+                self.fan_outs.push_front(fan_out);
+                return;
+            }
+            match fan_out.origin {
+                Origin::Conn(slot) => self.wake_slot(slot, |w| w == Wait::FanOut),
+                Origin::Shard(source) => self.stalled &= !(1 << source),
+                Origin::Own => {}
+            }
+        }
+    }
+
+    /// Takes envelopes from the other shards.
+    pub(super) fn drain_data(&mut self) {
+        for source in 0..self.shards {
+            for _ in 0..TICK_ENVELOPES_MAX {
+                if self.stalled & (1 << source) != 0 {
+                    break;
+                }
+                let Some(envelope) = self.mesh.next_data(source) else { break };
+                self.local.counters.data_in += 1;
+                self.deliver_envelope(source, &envelope);
+            }
+        }
+    }
+
+    fn deliver_envelope(&mut self, source: ShardId, envelope: &Envelope) {
+        let mut carried = Carried::kept(&envelope.message);
+        let topic = carried.view().topic;
+        for key in envelope.picks.iter().flatten() {
+            match self.trie.group_by_key(*key, topic) {
+                Some(group) => self.deliver_pick(group, &mut carried),
+                None => {
+                    let (message, tried) = (carried.share(), 1 << self.me);
+                    self.place(Box::new(crate::mesh::HandOn { message, group: *key, tried, offline: false }));
+                }
+            }
+        }
+        if envelope.normal {
+            let mut matches = std::mem::take(&mut self.scratch.matches);
+            self.trie.matches_local(topic, &mut matches);
+            self.deliver_routes(&matches.routes, &mut carried, Origin::Shard(source));
+            self.scratch.matches = matches;
+        }
+    }
+
+    /// Stores or clears a retained message, here or on its topic's shard.
+    fn retain(&mut self, carried: &mut Carried) {
+        let m = carried.view();
+        let home = self.retained_home(m.topic);
+        let clear = m.payload.is_empty();
+        if home == self.me {
+            if clear {
+                self.retained.clear(m.topic);
+            } else {
+                self.store_retained(carried.share());
+            }
+        } else if clear {
+            self.mesh.control(home, Control::RetainClear(m.topic.into()));
+        } else {
+            self.mesh.control(home, Control::RetainSet(carried.share()));
+        }
+    }
+
+    /// The shard that holds what is retained for a topic.
+    pub(super) fn retained_home(&self, topic: &str) -> ShardId {
+        (self.local.keyed.key(topic) % u64::from(self.shards)) as ShardId
+    }
+
+    /// Stores a retained message of a topic that is at home here.
+    pub(super) fn store_retained(&mut self, message: Message) {
+        if let Err(e) = self.retained.set(message) {
+            self.local.ledger.record("", LossCause::RetainedFull, 1);
+            if self.log.allow(self.local.now) {
+                tracing::warn!("a message is not retained: {e}");
+            }
+        }
+    }
+
+    /// Publishes a message of our own; it waits where a target has no room.
+    pub(super) fn publish_own(&mut self, message: Message) {
+        if !self.backlog.is_empty() || !self.try_own(&message) {
+            self.backlog.push_back(message);
+        }
+    }
+
+    /// Tries again to publish our own messages, in order.
+    pub(super) fn run_backlog(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if !self.try_own(&message) {
+                self.backlog.push_front(message);
+                return;
+            }
+        }
+    }
+
+    fn try_own(&mut self, message: &Message) -> bool {
+        match self.route(&mut Carried::kept(message), Origin::Own) {
+            Routed::Done { .. } => true,
+            Routed::NoRoom(_) => false,
+            Routed::Full => {
+                self.local.ledger.record("", LossCause::QueueFull, 1);
+                true
+            }
+        }
+    }
+
+    /// Lets publishers try again that waited for room on a target.
+    pub(super) fn wake_waiters(&mut self) {
+        for target in 0..self.shards {
+            let at = usize::from(target);
+            if self.waiters[at].is_empty() {
+                continue;
+            }
+            for _ in 0..self.mesh.data_room(target) {
+                let Some(slot) = self.waiters[at].pop_front() else { break };
+                self.wake_slot(slot, |w| w == Wait::Room);
+            }
+        }
+    }
+
+    /// Shards for whose rings a publisher waits, as bits.
+    pub(super) fn wanted_room(&self) -> u64 {
+        let waits = |w: &std::collections::VecDeque<Slot>| u64::from(!w.is_empty());
+        self.waiters.iter().enumerate().fold(0, |bits, (at, w)| bits | waits(w) << at)
+    }
+}
+
+fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
+    std::iter::from_fn(move || {
+        let next = (set != 0).then(|| set.trailing_zeros() as ShardId)?;
+        set &= set - 1;
+        Some(next)
+    })
+}
+
+/// This shard's part of the operator's bounds.
+pub(super) fn retained_options(o: &Options, shards: usize) -> retained::Options {
+    retained::Options {
+        messages_max: (o.max_retained / shards as u64).max(1) as usize,
+        bytes_max: (o.max_retained_bytes / shards as u64).max(1) as usize,
+    }
+}

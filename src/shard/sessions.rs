@@ -1,0 +1,296 @@
+//! What happens to a session between its connections, and at its end.
+
+use super::local::Terms;
+use super::timers::Timer;
+use super::{Handover, Shard};
+use crate::io::Io;
+use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX};
+use crate::mesh::{Control, HandOn};
+use crate::message::Message;
+use crate::router::Wanted;
+use crate::session::{Carried, Delivery, Options, QueueFull};
+use crate::stats::LossCause;
+use crate::time::Moment;
+use crate::trie::{GroupId, Removed};
+
+/// How a connection ended, as far as its session is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// DISCONNECT with Normal disconnection: the will is deleted [MQTT-3.14.4-3 of 5.0].
+    Normal,
+    /// Any other way: the will is published.
+    Lost,
+    /// A new connection resumes the session: a delayed will is not published.
+    Resumed,
+    /// The broker stops: nobody is left to be told.
+    Stopped,
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    /// A session has lost its connection.
+    pub(super) fn detach(&mut self, index: u32, end: End) {
+        let now = self.local.now;
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        session.conn = None;
+        let mut shared = Vec::new();
+        if let Some(outgoing) = &mut session.outgoing {
+            outgoing.handle_disconnected();
+            outgoing.take_shared(&mut shared);
+        }
+        session.shrink();
+        let expiry_s = session.expiry_s;
+        if matches!(end, End::Normal | End::Stopped) {
+            session.will = None;
+        }
+        let delay_s = session.will.as_ref().map(|w| w.delay_s.min(expiry_s));
+        match delay_s {
+            Some(0) => {
+                let will = session.will.take();
+                self.publish_will(will.map(|w| w.message(now)));
+            }
+            Some(s) => {
+                let due = now.plus_s(u64::from(s));
+                if let Some(will) = &mut session.will {
+                    will.due = due;
+                }
+                self.session_timer(index, due);
+            }
+            None => {}
+        }
+        self.set_online(index, false);
+        for delivery in shared {
+            self.hand_on(delivery, 0);
+        }
+        if expiry_s == 0 && end != End::Resumed {
+            self.end_session(index);
+        } else if expiry_s != u32::MAX {
+            let ends_at = now.plus_s(u64::from(expiry_s));
+            if let Some(session) = self.local.sessions.get_mut(index) {
+                session.ends_at = ends_at;
+            }
+            self.session_timer(index, ends_at);
+        }
+    }
+
+    fn session_timer(&mut self, index: u32, due: Moment) {
+        if let Some(slot) = self.local.sessions.slot(index) {
+            self.wheel.insert(due, Timer::session(slot));
+        }
+    }
+
+    /// A delayed will or the end of a session may be due.
+    pub(super) fn handle_session_timer(&mut self, index: u32) {
+        let now = self.local.now;
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        if session.conn.is_some() || session.ended {
+            return;
+        }
+        if let Some(will) = session.will.take_if(|w| w.due <= now) {
+            self.publish_will(Some(will.message(now)));
+        }
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        if session.ends_at <= now {
+            self.local.counters.expired_sessions += 1;
+            self.end_session(index);
+        }
+    }
+
+    /// Ends a session: its will is published, what it had queued is counted, its subscriptions go.
+    pub(super) fn end_session(&mut self, index: u32) {
+        let now = self.local.now;
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        if session.ended {
+            return;
+        }
+        session.ended = true;
+        session.scans = None;
+        let will = session.will.take();
+        let mut shared = Vec::new();
+        if let Some(mut outgoing) = session.outgoing.take() {
+            outgoing.handle_disconnected();
+            outgoing.take_shared(&mut shared);
+            let unfinished = outgoing.unfinished();
+            if unfinished > 0 {
+                self.local.ledger.record(&session.client_id, LossCause::SessionEnded, unfinished);
+            }
+        }
+        self.open_routes(index);
+        self.local.forget_client(index);
+        self.publish_will(will.map(|w| w.message(now)));
+        if self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16) {
+            self.remove_subscriptions(index, usize::MAX);
+        } else {
+            self.cleanup.push_back(index);
+        }
+        for delivery in shared {
+            self.hand_on(delivery, 0);
+        }
+    }
+
+    /// Removes up to `budget` subscriptions of an ended session, and the session after the last.
+    fn remove_subscriptions(&mut self, index: u32, budget: usize) -> usize {
+        let mut removed = 0;
+        while let Some(session) = self.local.sessions.get_mut(index) {
+            let Some(sub) = session.subscriptions.pop() else {
+                self.local.sessions.remove(index);
+                break;
+            };
+            let gone = self.trie.unsubscribe(sub, index);
+            self.withdraw(gone);
+            removed += 1;
+            if removed >= budget {
+                break;
+            }
+        }
+        removed
+    }
+
+    /// Goes on removing the subscriptions of ended sessions, as long as the overflow is small.
+    pub(super) fn clean_up(&mut self) {
+        let mut budget = TICK_CLEANUPS_MAX;
+        while let Some(index) = self.cleanup.front().copied() {
+            if budget == 0 || self.mesh.overflow_len() > OVERFLOW_BACKGROUND_MAX {
+                return;
+            }
+            budget -= self.remove_subscriptions(index, budget).min(budget);
+            if self.local.sessions.get(index).is_none_or(|s| !s.ended) {
+                self.cleanup.pop_front();
+            }
+        }
+    }
+
+    /// Tells all other shards what a removed subscription changed.
+    pub(super) fn withdraw(&mut self, removed: Removed) {
+        if let Some(route) = removed.withdraw {
+            self.mesh.broadcast(|| Control::Withdraw(route.clone()));
+        }
+        if let Some(route) = removed.not_full {
+            self.mesh.broadcast(|| Control::RouteNotFull(route.clone()));
+        }
+    }
+
+    /// Members of share groups come and go with their connection.
+    pub(super) fn set_online(&mut self, index: u32, online: bool) {
+        let Some(session) = self.local.sessions.get(index) else { return };
+        for sub in session.subscriptions.as_slice() {
+            self.trie.set_online(*sub, index, online);
+        }
+    }
+
+    fn publish_will(&mut self, message: Option<Message>) {
+        if let Some(message) = message {
+            self.local.counters.wills += 1;
+            self.publish_own(message);
+        }
+    }
+
+    /// Sends what a session may send now.
+    pub(super) fn pump_session(&mut self, index: u32) {
+        self.local.with_session(index, |session, connection, ctx| {
+            if let Some(connection) = connection {
+                session.pump(&mut connection.link, ctx);
+            }
+        });
+        self.note_queue(index);
+    }
+
+    /// The queue of a session got shorter: its routes may open, its scans may go on.
+    pub(super) fn note_queue(&mut self, index: u32) {
+        let Some(session) = self.local.sessions.get(index) else { return };
+        if session.scans.is_some() {
+            self.resume_scans(index);
+        }
+        if !self.local.sessions.get(index).is_some_and(|s| s.full) {
+            return;
+        }
+        let drained = self.local.with_session(index, |session, _, ctx| {
+            session.outgoing.as_ref().is_none_or(|o| o.has_drained(ctx))
+        });
+        if drained == Some(true) {
+            self.open_routes(index);
+        }
+    }
+
+    /// Under [`QueueFull::Reject`]: publishers to this session's routes are refused from now on.
+    pub(super) fn close_routes(&mut self, index: u32) {
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| !s.full && !s.ended) else { return };
+        session.full = true;
+        for sub in session.subscriptions.as_slice() {
+            if let Some((route, true)) = self.trie.local_full(*sub, index, true) {
+                self.mesh.broadcast(|| Control::RouteFull(route.clone()));
+            }
+        }
+    }
+
+    /// Publishers to this session's routes are no longer refused on its account.
+    pub(super) fn open_routes(&mut self, index: u32) {
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| s.full) else { return };
+        session.full = false;
+        for sub in session.subscriptions.as_slice() {
+            if let Some((route, false)) = self.trie.local_full(*sub, index, false) {
+                self.mesh.broadcast(|| Control::RouteNotFull(route.clone()));
+            }
+        }
+    }
+
+    /// Gives a message of a share group to another member: here or on another shard, one that is connected
+    /// before one that is not. `tried` are the shards that had none.
+    pub(super) fn hand_on(&mut self, delivery: Delivery, tried: u64) {
+        let step = HandOn { message: delivery.message, group: delivery.group, tried, offline: false };
+        self.place(Box::new(step));
+    }
+
+    /// Finds a member for a message of a share group.
+    pub(super) fn place(&mut self, mut on: Box<HandOn>) {
+        loop {
+            let found = self.trie.any_group_by_key(on.group);
+            let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };
+            let view = on.message.view();
+            let strategy = self.local.options.shared_strategy;
+            let target = found.and_then(|g| self.router.pick_shard(&mut self.trie, g, &view, strategy, on.tried, wanted));
+            match (found, target) {
+                (Some(group), Some(shard)) if shard == self.me => {
+                    let mut carried = Carried::kept(&on.message);
+                    if self.deliver_member(group, &mut carried, wanted) {
+                        return;
+                    }
+                    on.tried |= 1 << self.me;
+                }
+                (_, Some(shard)) => {
+                    self.mesh.control(shard, Control::HandOn(on));
+                    return;
+                }
+                (_, None) if !on.offline => {
+                    on.offline = true;
+                    on.tried = 0;
+                }
+                (_, None) => {
+                    self.local.ledger.record("", LossCause::NoMember, 1);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Delivers to one local member of a share group; false when there is none of the kind.
+    pub(super) fn deliver_member(&mut self, group: GroupId, carried: &mut Carried, wanted: Wanted) -> bool {
+        let view = carried.view();
+        let strategy = self.local.options.shared_strategy;
+        let Some(sub) = self.router.pick_member(&mut self.trie, group, &view, strategy, wanted) else { return false };
+        let qos = crate::session::Session::terms(&sub, &view).0;
+        if wanted == Wanted::Offline && qos == crate::message::QoS::AtMostOnce {
+            return false;
+        }
+        let ids = [sub.id];
+        let ids = if sub.id == 0 { &[][..] } else { &ids };
+        let retain = sub.options.retain_as_published() && view.head.retain;
+        let key = self.trie.group(group).key;
+        self.local.deliver(sub.session, carried, Terms { qos, retain, ids, group: key, retained: false });
+        true
+    }
+}
+
+/// Whether a full route refuses publishers.
+pub(super) fn rejects(options: &Options) -> bool {
+    options.queue_full == QueueFull::Reject
+}

@@ -1,0 +1,145 @@
+//! SUBSCRIBE and UNSUBSCRIBE. Their answers leave once all other shards will see what changed.
+
+use super::{Fault, Handover, Next, Shard};
+use crate::codec::{Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions};
+use crate::codec::{UnsubAck, Unsubscribe, Version};
+use crate::io::{Conn, Io};
+use crate::mesh::Control;
+use crate::message::QoS;
+use crate::session::ScanJob;
+use crate::topic::{Subscribed, parse_subscription};
+use crate::trie::{Sub, SubOptions};
+
+impl<I: Io<Handover>> Shard<I> {
+    pub(super) fn handle_subscribe(&mut self, conn: Conn, s: &Subscribe) -> Result<Next, Fault> {
+        let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
+        let id = s.properties.iter().find_map(|p| match p {
+            Property::SubscriptionIdentifier(id) => Some(id),
+            _ => None,
+        });
+        let mut codes = Vec::with_capacity(s.filters.len());
+        let mut jobs = Vec::new();
+        for (text, options) in s.filters.iter() {
+            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut jobs)?;
+            codes.push(code.0);
+        }
+        self.budget -= codes.len() as isize;
+        let packet_id = s.packet_id;
+        let next = self.after_announcements(conn, |link, ctx| {
+            let suback = SubAck { packet_id, properties: Properties::EMPTY, codes: &codes };
+            link.push(&Packet::SubAck(suback), ctx);
+        });
+        self.add_scans(index, jobs);
+        Ok(next)
+    }
+
+    fn subscribe(
+        &mut self,
+        conn: Conn,
+        index: u32,
+        text: &str,
+        options: SubscribeOptions,
+        id: u32,
+        jobs: &mut Vec<ScanJob>,
+    ) -> Result<ReasonCode, Fault> {
+        let o = &self.local.options;
+        let Ok(to) = parse_subscription(text, o.max_topic_levels as usize) else {
+            return Ok(ReasonCode::TOPIC_FILTER_INVALID);
+        };
+        if to.group.is_some() && options.no_local {
+            let text = "expected No Local 0 on a shared subscription"; // [MQTT-3.8.3-4 of 5.0]
+            return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text));
+        }
+        if to.group.is_some() && !o.shared_available {
+            return Ok(ReasonCode::SHARED_NOT_SUPPORTED);
+        }
+        if !to.filter.is_exact() && !o.wildcard_available {
+            return Ok(ReasonCode::WILDCARD_NOT_SUPPORTED);
+        }
+        let qos = options.qos.min(o.max_qos);
+        let max_subscriptions = o.max_subscriptions as usize;
+        let Some(session) = self.local.sessions.get(index) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);
+        let is_new = || {
+            let known = self.trie.find(&to);
+            known.is_none_or(|k| !session.subscriptions.as_slice().contains(&k))
+        };
+        if over && is_new() {
+            return Ok(ReasonCode::QUOTA_EXCEEDED);
+        }
+        let packed =
+            SubOptions::new(qos as u8, options.no_local, options.retain_as_published, options.retain_handling as u8);
+        let added = self.trie.subscribe(&to, Sub::new(index, packed, id));
+        if let Some(route) = added.announce {
+            self.mesh.broadcast(|| Control::Announce(route.clone()));
+        }
+        if !added.existed {
+            if let Some(session) = self.local.sessions.get_mut(index) {
+                session.subscriptions.add(added.sub);
+            }
+            if to.group.is_some() {
+                self.trie.set_online(added.sub, index, true);
+            }
+            if full && let Some((route, true)) = self.trie.local_full(added.sub, index, true) {
+                self.mesh.broadcast(|| Control::RouteFull(route.clone()));
+            }
+        }
+        let wants_retained = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !added.existed,
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained && to.group.is_none() {
+            jobs.push(ScanJob { filter: to.filter.as_str().into(), qos, id, cancelled: false });
+        }
+        debug_assert!(self.local.conns.get(conn).is_some());
+        Ok(granted(qos))
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, conn: Conn, u: &Unsubscribe) -> Result<Next, Fault> {
+        let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
+        let Some(index) = c.session else { return Ok(Next::Gone) };
+        let version = c.link.version;
+        let mut codes = Vec::with_capacity(u.filters.len());
+        for text in u.filters.iter() {
+            let levels_max = self.local.options.max_topic_levels as usize;
+            let code = match parse_subscription(text, levels_max) {
+                Ok(from) => self.unsubscribe(index, &from),
+                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
+            };
+            codes.push(code.0);
+        }
+        self.budget -= codes.len() as isize;
+        let packet_id = u.packet_id;
+        let codes = if version == Version::V5 { &codes[..] } else { &[] };
+        Ok(self.after_announcements(conn, |link, ctx| {
+            let unsuback = UnsubAck { packet_id, properties: Properties::EMPTY, codes };
+            link.push(&Packet::UnsubAck(unsuback), ctx);
+        }))
+    }
+
+    fn unsubscribe(&mut self, index: u32, from: &Subscribed) -> ReasonCode {
+        let Some(session) = self.local.sessions.get_mut(index) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        let Some(sub) = self.trie.find(from) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        let removed = self.trie.unsubscribe(sub, index);
+        if !removed.existed {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        session.subscriptions.remove(sub);
+        if let Some(scans) = &mut session.scans
+            && from.group.is_none()
+        {
+            scans.forget(from.filter.as_str());
+        }
+        self.withdraw(removed);
+        ReasonCode::SUCCESS
+    }
+}
+
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::SUCCESS,
+        QoS::AtLeastOnce => ReasonCode::GRANTED_QOS_1,
+        QoS::ExactlyOnce => ReasonCode::GRANTED_QOS_2,
+    }
+}

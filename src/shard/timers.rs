@@ -1,0 +1,114 @@
+//! What happens after a time: keep alive, CONNECT that does not come, sessions that end, closes that hang.
+
+use super::connection::{Phase, Wait};
+use super::sessions::End;
+use super::{Handover, Shard};
+use crate::codec::ReasonCode;
+use crate::io::{Close, Io};
+use crate::limits::TICK_TIMERS_MAX;
+use crate::map::Slot;
+
+/// An entry of the timer wheel; whoever fires it checks that it still means something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timer {
+    kind: Kind,
+    slot: Slot,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connect,
+    KeepAlive,
+    Close,
+    Session,
+    FullRoute,
+}
+
+impl Timer {
+    pub fn connect(slot: Slot) -> Timer {
+        Timer { kind: Kind::Connect, slot }
+    }
+
+    pub fn keep_alive(slot: Slot) -> Timer {
+        Timer { kind: Kind::KeepAlive, slot }
+    }
+
+    pub fn close(slot: Slot) -> Timer {
+        Timer { kind: Kind::Close, slot }
+    }
+
+    pub fn session(slot: Slot) -> Timer {
+        Timer { kind: Kind::Session, slot }
+    }
+
+    pub fn full_route(slot: Slot) -> Timer {
+        Timer { kind: Kind::FullRoute, slot }
+    }
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    pub(super) fn fire_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.scratch.timers);
+        self.wheel.expire(self.local.now, TICK_TIMERS_MAX, &mut |_, timer| due.push(timer));
+        for timer in due.drain(..) {
+            self.fire(timer);
+        }
+        self.scratch.timers = due;
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        let (now, conn) = (self.local.now, timer.slot.index);
+        if let Kind::Session = timer.kind {
+            if self.local.sessions.at(timer.slot).is_some() {
+                self.handle_session_timer(conn);
+            }
+            return;
+        }
+        let Some(c) = self.local.conns.at(timer.slot) else { return };
+        match timer.kind {
+            Kind::Connect if c.phase == Phase::Connecting => {
+                let text = "expected CONNECT within the idle timeout";
+                tracing::debug!(conn, "{text}");
+                self.local.counters.connect_timeouts += 1;
+                self.shut(conn, Close::Reset);
+            }
+            Kind::Close => self.cut_off(conn),
+            Kind::FullRoute => self.wake_slot(timer.slot, |w| w == Wait::Full),
+            Kind::KeepAlive if c.phase == Phase::Serving => {
+                // A connection that we do not decode is not silent; one that does not read is.
+                if !matches!(c.wait, Wait::Nothing | Wait::Output) {
+                    c.last_packet = now;
+                }
+                let due = c.last_packet.plus_ms(u64::from(c.keep_alive_ms));
+                if due > now {
+                    self.shrink(conn);
+                    self.wheel.insert(due, timer);
+                    return;
+                }
+                self.local.counters.keep_alive_timeouts += 1;
+                let text = "expected a packet within 1.5 times the keep alive";
+                self.disconnect(conn, ReasonCode::KEEP_ALIVE_TIMEOUT, text, End::Lost);
+            }
+            _ => {}
+        }
+    }
+
+    /// A close that hangs: what has not left is given up.
+    pub(super) fn cut_off(&mut self, conn: crate::io::Conn) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if c.phase != Phase::Closing || c.cut {
+            return;
+        }
+        c.shut = true;
+        c.cut = true;
+        self.io.close(conn, Close::Now);
+    }
+
+    /// Gives back what an idle client does not need.
+    fn shrink(&mut self, conn: crate::io::Conn) {
+        let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return };
+        if let Some(session) = self.local.sessions.get_mut(index) {
+            session.shrink();
+        }
+    }
+}
