@@ -185,12 +185,14 @@ fn connack(version: Version, mut from: Reader<'_>) -> Result<Packet<'_>, DecodeE
         _ => ReasonCode::from_connack_return_code(byte)
             .ok_or_else(|| DecodeError::protocol("a return code from 0 to 5", byte))?,
     };
-    if flags == 1 && code != ReasonCode::SUCCESS {
+    // 3.1 has no Session Present.
+    let session_present = flags == 1 && version != Version::V31;
+    if session_present && code != ReasonCode::SUCCESS {
         return Err(DecodeError::protocol("Session Present 0 with an error", 1u8));
     }
     let properties = properties(version, place::CONNACK, &mut from)?;
     from.end()?;
-    Ok(Packet::ConnAck(ConnAck { session_present: flags == 1, code, properties }))
+    Ok(Packet::ConnAck(ConnAck { session_present, code, properties }))
 }
 
 #[inline]
