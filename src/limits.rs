@@ -16,6 +16,8 @@ pub const TOPIC_BYTES_MAX: usize = 65_535;
 pub const SUBSCRIPTION_ID_MAX: u32 = 268_435_455;
 /// Remaining length at most [MQTT-2.1.4 of 5.0].
 pub const REMAINING_LENGTH_MAX: u32 = 268_435_455;
+/// Bytes of a packet at most, fixed header included.
+pub const PACKET_BYTES_MAX: u32 = REMAINING_LENGTH_MAX + 5;
 
 /// Receive buffers of one ring: count and bytes of each.
 pub const RECEIVE_BUFFERS: u16 = 512;
