@@ -450,7 +450,7 @@ fn resized<R>(heap_bytes: &mut usize, subs: &mut Subs, change: impl FnOnce(&mut 
 }
 
 /// Gives memory of a table back once at most an eighth of it is in use.
-fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+pub(crate) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
     if table.is_empty() {
         *table = HashTable::new();
     } else if table.capacity() > 64 && table.len() < table.capacity() / 8 {

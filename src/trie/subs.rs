@@ -298,7 +298,7 @@ mod tests {
             }
             assert_eq!(list.as_slice(), &model[..]);
         }
-        while list.len() > 0 {
+        while !list.is_empty() {
             list.swap_remove(0);
         }
         assert!(list.is_empty() && list.heap_bytes() == 0);

@@ -67,11 +67,13 @@ struct Known {
     online: bool,
 }
 
+/// Filter, share name or nothing, session.
+type SubKey = (String, Option<String>, u32);
+
 /// The naive model: every subscription and every remote fact in a list.
 #[derive(Default)]
 struct Model {
-    /// (filter, share name or nothing, session).
-    local: BTreeMap<(String, Option<String>, u32), Known>,
+    local: BTreeMap<SubKey, Known>,
     /// (filter, shard) → full.
     remote: BTreeMap<(RouteText, ShardId), bool>,
     /// (filter, share name, shard) → online, offline.
@@ -135,7 +137,7 @@ impl Model {
         known.sub = sub;
     }
 
-    fn pick(&self, random: &mut Random) -> Option<((String, Option<String>, u32), Known)> {
+    fn pick(&self, random: &mut Random) -> Option<(SubKey, Known)> {
         let at = random.below(self.local.len().max(1));
         self.local.iter().nth(at).map(|(key, known)| (key.clone(), *known))
     }
