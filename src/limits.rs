@@ -69,3 +69,21 @@ pub const ACTIVE_READ_MS: u64 = 1_000;
 pub const FULL_RETRY_MS: u64 = 50;
 /// Capacity above which an empty reassembly buffer is given back.
 pub const PENDING_KEEP_BYTES: usize = 4_096;
+/// TCP keepalive of accepted sockets: seconds of silence before the first probe.
+pub const TCP_KEEPALIVE_IDLE_S: i32 = 60;
+/// Seconds between two keepalive probes.
+pub const TCP_KEEPALIVE_INTERVAL_S: i32 = 10;
+/// Unanswered keepalive probes after which a connection is dead.
+pub const TCP_KEEPALIVE_PROBES: i32 = 6;
+/// Connections that a shard takes from one listener in one turn, and names at once.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// Receives of the epoll driver in one turn.
+pub const READS_PER_TURN: usize = 256;
+/// Milliseconds after which accepting is tried again when the kernel had no descriptor or memory left.
+pub const ACCEPT_RETRY_MS: u64 = 1_000;
+/// Milliseconds that a flushed connection waits for its peer's end of stream before it is closed.
+pub const LINGER_MS: u64 = 1_000;
+/// Bytes that a flushed connection discards while it waits.
+pub const LINGER_BYTES: u32 = 65_536;
+/// Connections of one shard at most: what a table of direct descriptors may hold.
+pub const CONNECTIONS_PER_SHARD_MAX: u32 = 1 << 20;

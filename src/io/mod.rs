@@ -9,6 +9,15 @@
 //! - At most one read mode and one send per connection at a time.
 //! - A [`Lease`] is valid until it is released; the driver's buffers outlive it.
 
+mod driver;
+mod epoll;
+pub mod net;
+#[cfg(test)]
+mod tests;
+
+pub use driver::{Address, DriverOptions, IoStats};
+pub use epoll::Epoll;
+
 use crate::time::Moment;
 use std::net::SocketAddr;
 
@@ -182,6 +191,9 @@ pub trait Io<H: Send> {
 
     /// Connections that this driver can still take, beside the head-room for those that arrive.
     fn room(&self) -> usize;
+
+    /// What was counted since the driver was built.
+    fn stats(&self) -> IoStats;
 
     /// What is in use, one line for the log: the driver, and which features passed the self-test.
     fn describe(&self) -> String;

@@ -1,0 +1,159 @@
+//! What the drivers have in common: options, counters, addresses, and the choice between them at run time.
+
+use super::net::Waker;
+use super::Conn;
+use crate::limits;
+use crate::time::Moment;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+/// What a driver is built with.
+#[derive(Clone, Debug)]
+pub struct DriverOptions {
+    /// Connections at most, arrivals from other shards included; at least 1. The driver takes fewer where
+    /// the limit of open files is lower, which the caller raises first.
+    pub connections_max: u32,
+    /// Receive buffers, a power of two up to 32,768.
+    pub receive_buffers: u16,
+    /// Bytes of each receive buffer.
+    pub receive_buffer_bytes: u32,
+    /// Whether `Accepted` names the peer.
+    pub peer_address: bool,
+    /// What [`Io::now`] counts from; the same for all shards.
+    pub start: Instant,
+}
+
+impl Default for DriverOptions {
+    fn default() -> DriverOptions {
+        DriverOptions {
+            connections_max: limits::CONNECTIONS_PER_SHARD_MAX,
+            receive_buffers: limits::RECEIVE_BUFFERS,
+            receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES as u32,
+            peer_address: true,
+            start: Instant::now(),
+        }
+    }
+}
+
+impl DriverOptions {
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.start.elapsed().as_millis() as u64)
+    }
+}
+
+/// Counters of one driver since it was built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IoStats {
+    /// System calls that submitted, waited or both.
+    pub enters: u64,
+    /// Completions (io_uring) or readiness events (epoll).
+    pub completions: u64,
+    /// Connections accepted.
+    pub accepts: u64,
+    /// Sends that ended, with or without an error.
+    pub sends: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Receives that found no buffer.
+    pub starved: u64,
+    /// Times that the completion queue was full; the kernel keeps what did not fit.
+    pub cq_overflow: u64,
+    /// Doorbells of other shards that were rung.
+    pub wakes_sent: u64,
+    /// Connections that were handed over.
+    pub hand_overs: u64,
+    /// Hand-overs that failed.
+    pub hand_over_failures: u64,
+    /// Connections that arrived.
+    pub arrivals: u64,
+    /// Times that accepting paused because no descriptor or no room was left.
+    pub accept_pauses: u64,
+    /// Flushed connections that waited for their peer's end of stream.
+    pub lingers: u64,
+    /// Flushed connections whose peer did not end its stream in time.
+    pub linger_timeouts: u64,
+}
+
+/// What passes between two epoll drivers.
+#[derive(Debug)]
+pub(super) enum Post<H> {
+    /// A connection arrives.
+    Arrive { socket: OwnedFd, item: Box<H>, from: Conn, reply: Address<H> },
+    /// It was taken.
+    Taken { conn: Conn },
+    /// It was not taken.
+    Refused { conn: Conn, socket: OwnedFd, item: Box<H>, errno: i32 },
+}
+
+/// How other shards reach a driver. Exchanged once, see [`Driver::set_peers`].
+#[derive(Debug)]
+pub struct Address<H> {
+    pub(super) waker: Waker,
+    pub(super) door: Door<H>,
+}
+
+/// The way in for connections.
+#[derive(Debug)]
+pub(super) enum Door<H> {
+    /// A duplicate of the ring's descriptor, so that its number cannot be reused under us.
+    Ring(Arc<OwnedFd>),
+    /// The epoll driver's inbox.
+    Inbox(Sender<Post<H>>),
+}
+
+impl<H> Clone for Address<H> {
+    fn clone(&self) -> Address<H> {
+        let door = match &self.door {
+            Door::Ring(fd) => Door::Ring(Arc::clone(fd)),
+            Door::Inbox(sender) => Door::Inbox(sender.clone()),
+        };
+        Address { waker: self.waker.clone(), door }
+    }
+}
+
+/// A buffer that is being sent.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) buffer: Vec<u8>,
+    /// Bytes of it that have left.
+    pub(super) sent: usize,
+}
+
+/// The buffers that are being sent. An index is held by a connection from `put` to `take`; places are
+/// reused, so a send allocates nothing once the table has grown.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    places: Vec<Outgoing>,
+    free: Vec<u32>,
+}
+
+/// No place in the outbox.
+pub(super) const NOTHING: u32 = u32::MAX;
+
+impl Outbox {
+    pub(super) fn put(&mut self, buffer: Vec<u8>) -> u32 {
+        let new = Outgoing { buffer, sent: 0 };
+        if let Some(index) = self.free.pop() {
+            self.places[index as usize] = new;
+            return index;
+        }
+        self.places.push(new);
+        self.places.len() as u32 - 1
+    }
+
+    pub(super) fn at(&mut self, index: u32) -> &mut Outgoing {
+        &mut self.places[index as usize]
+    }
+
+    /// The buffer back, empty.
+    pub(super) fn take(&mut self, index: u32) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.places[index as usize]).buffer;
+        buffer.clear();
+        self.free.push(index);
+        buffer
+    }
+}

@@ -1,0 +1,102 @@
+//! Accepting: pausing, a table that is full, a drain.
+
+use super::*;
+
+fn a_pause_leaves_clients_in_the_backlog<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    rig.settle();
+    for _ in 0..3 {
+        rig.io.accept_pause();
+        rig.io.accept_pause();
+        rig.nothing_happens();
+        let mut client = TcpStream::connect(rig.addr).unwrap();
+        rig.nothing_happens();
+        rig.io.accept_resume();
+        rig.io.accept_resume();
+        let conn = rig.accepted();
+        rig.echo(&mut client, conn, b"patience");
+    }
+}
+
+fn a_full_table_leaves_clients_in_the_backlog<D: Subject>() {
+    let mut rig = Rig::<D>::with(&DriverOptions { connections_max: 4, ..small() });
+    assert_eq!(rig.io.room(), 4);
+    let mut clients: VecDeque<_> = (0..9).map(|_| TcpStream::connect(rig.addr).unwrap()).collect();
+    let mut conns = VecDeque::new();
+    for _ in 0..4 {
+        conns.push_back(rig.accepted());
+    }
+    rig.nothing_happens();
+    assert_eq!(rig.io.room(), 0);
+    let before = rig.io.stats().enters;
+    let deadline = rig.io.now().plus_ms(20);
+    rig.turn(Some(deadline));
+    assert!(rig.io.stats().enters - before <= 3, "it spins");
+    // Each that leaves makes room for one; none was refused meanwhile.
+    for _ in 0..5 {
+        let conn = conns.pop_front().unwrap();
+        let mut client = clients.pop_front().unwrap();
+        rig.echo(&mut client, conn, b"served");
+        rig.io.close(conn, Close::Now);
+        rig.closed(conn);
+        conns.push_back(rig.accepted());
+        rig.nothing_happens();
+    }
+    for (client, conn) in clients.iter_mut().zip(conns) {
+        rig.echo(client, conn, b"served too");
+    }
+    assert_eq!(rig.io.stats().accepts, 9);
+    assert!(rig.io.stats().accept_pauses > 0);
+}
+
+fn headroom_is_kept_for_arrivals<D: Subject>() {
+    let rig = Rig::<D>::with(&DriverOptions { connections_max: 100, ..small() });
+    assert_eq!(rig.io.room(), 90);
+}
+
+fn a_drain_closes_the_listeners<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    let (mut client, conn) = rig.pair();
+    rig.io.accept_stop();
+    rig.nothing_happens();
+    let refused = TcpStream::connect(rig.addr).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    rig.echo(&mut client, conn, b"still here");
+    // The address can be listened on again.
+    let spec = ListenSpec { addr: rig.addr, backlog: 8 };
+    assert_eq!(rig.io.listen(spec).unwrap().1, rig.addr);
+    let (mut client, conn) = rig.pair();
+    rig.echo(&mut client, conn, b"again");
+}
+
+fn listeners_are_told_apart<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    let spec = ListenSpec { addr: "[::]:0".parse().unwrap(), backlog: 8 };
+    let (index, second) = rig.io.listen(spec).unwrap();
+    assert_eq!(index, 1);
+    let client = TcpStream::connect(("127.0.0.1", second.port())).unwrap();
+    let (found, _) = rig.find("Accepted", |e| match e {
+        Event::Accepted { listener, peer, .. } => Some((*listener, *peer)),
+        _ => None,
+    });
+    assert_eq!(found, (1, Some(client.local_addr().unwrap())));
+    let (_client, _) = rig.pair();
+}
+
+fn a_port_in_use_is_an_error<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = ListenSpec { addr: other.local_addr().unwrap(), backlog: 8 };
+    let error = rig.io.listen(spec).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains("another process listens on"), "{error}");
+}
+
+on_each_driver!(
+    a_pause_leaves_clients_in_the_backlog,
+    a_full_table_leaves_clients_in_the_backlog,
+    headroom_is_kept_for_arrivals,
+    a_drain_closes_the_listeners,
+    listeners_are_told_apart,
+    a_port_in_use_is_an_error,
+);
