@@ -280,7 +280,7 @@ mod tests {
         let (mut producer, mut consumer) = ring(16);
         (0..16).for_each(|n| producer.push(n).unwrap());
         producer.publish();
-        (0..3).for_each(|_| drop(consumer.pop()));
+        assert_eq!([consumer.pop(), consumer.pop(), consumer.pop()], [Some(0), Some(1), Some(2)]);
         assert_eq!(producer.room(), 0);
         consumer.release();
         assert_eq!(producer.room(), 3);
