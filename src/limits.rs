@@ -30,6 +30,11 @@ pub const HAND_OVERS_MAX: usize = 1_024;
 /// Share of a descriptor table that is kept free for connections that arrive from other shards, in percent.
 pub const TABLE_HEADROOM_PERCENT: usize = 10;
 
+/// Clients with a line of their own in a shard's ledger of losses.
+pub const LEDGER_CLIENTS_MAX: usize = 1_024;
+/// Bytes of a client identifier that the ledger of losses keeps a line for.
+pub const LEDGER_CLIENT_ID_BYTES_MAX: usize = 256;
+
 const _: () = assert!(CONTROL_RING_ENTRIES.is_power_of_two() && DATA_RING_ENTRIES.is_power_of_two());
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 

@@ -1,1 +1,15 @@
-//! The rings between shards and the only atomics of the broker.
+//! The rings between shards, and the only atomics of the broker.
+//!
+//! - [`Shared`]: one counted allocation of a head and bytes; what a message is made of.
+//! - [`spsc`]: bounded rings with one producer and one consumer, published in batches.
+//! - [`Doorbell`]: who sleeps, and who has to wake it.
+//!
+//! `--cfg loom` swaps the atomics for loom's (module `primitive`); `spsc::loom_tests` are its models.
+
+mod doorbell;
+mod primitive;
+mod shared;
+pub mod spsc;
+
+pub use doorbell::Doorbell;
+pub use shared::Shared;

@@ -1,5 +1,7 @@
 //! Instants as values: rules get the time as an argument, only `io` reads a clock.
 
+pub mod wheel;
+
 use std::time::Duration;
 
 /// Milliseconds since the broker started, monotonic.

@@ -1,0 +1,209 @@
+//! A head and bytes in one counted allocation, behind one thin pointer.
+//!
+//! Invariants:
+//! - The block is laid out as [`Block`], followed at once by `len` initialised bytes.
+//! - `count` is the number of [`Shared`] that point to the block; the one that takes it to zero frees it.
+//! - Nothing in the block but `count` changes after [`Shared::new`].
+
+use super::primitive::{AtomicU32, Ordering, fence};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// Above this the count aborts: so far below the wrap that racing threads cannot reach it in between.
+const COUNT_MAX: u32 = u32::MAX / 2;
+
+#[repr(C)]
+struct Block<H> {
+    count: AtomicU32,
+    len: u32,
+    head: H,
+}
+
+/// A shared, immutable head `H` and a byte slice: one allocation, 8 bytes a reference.
+///
+/// Costs `8 + size_of::<H>() + bytes` of memory, rounded up by the allocator.
+pub struct Shared<H> {
+    block: NonNull<Block<H>>,
+    /// Dropping a `Shared` may drop an `H`.
+    owns: PhantomData<Block<H>>,
+}
+
+const _: () = assert!(size_of::<Shared<u64>>() == 8 && size_of::<Option<Shared<u64>>>() == 8);
+
+// SAFETY: a `Shared` gives `&H` and `&[u8]` to each thread that has a clone (so `H: Sync`), and the thread of
+// the last clone drops the `H` (so `H: Send`); the count is atomic.
+unsafe impl<H: Send + Sync> Send for Shared<H> {}
+// SAFETY: as for `Send`: through `&Shared` a thread can make a clone of its own.
+unsafe impl<H: Send + Sync> Sync for Shared<H> {}
+
+impl<H> Shared<H> {
+    /// Copies `parts` one after another behind `head`.
+    ///
+    /// # Panics
+    /// When the parts have 4 GiB or more together; a packet is below 256 MiB.
+    pub fn new(head: H, parts: &[&[u8]]) -> Shared<H> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let len32 = u32::try_from(len).expect("the parts of one packet are below 4 GiB");
+        let (layout, offset) = Self::layout(len);
+        // SAFETY: a `Block` holds a count, so the layout is not of size zero.
+        let start = unsafe { alloc(layout) };
+        let Some(block) = NonNull::new(start.cast::<Block<H>>()) else { handle_alloc_error(layout) };
+        // SAFETY: `block` is fresh, aligned for `Block<H>` and large enough for it.
+        unsafe { block.as_ptr().write(Block { count: AtomicU32::new(1), len: len32, head }) };
+        let mut at = offset;
+        for part in parts {
+            // SAFETY: the allocation has `offset + len` bytes, `len` is the sum over the parts, and fresh
+            // memory does not overlap a part.
+            unsafe { start.add(at).copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+            at += part.len();
+        }
+        debug_assert_eq!(at, offset + len);
+        Shared { block, owns: PhantomData }
+    }
+
+    /// The bytes: all parts, one after another.
+    pub fn bytes(&self) -> &[u8] {
+        let len = self.block().len as usize;
+        let offset = size_of::<Block<H>>();
+        // SAFETY: `new` initialised `len` bytes at this offset of the same allocation, from which `block`
+        // came; they live as long as this reference to the block.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr().cast::<u8>().add(offset), len) }
+    }
+
+    /// How many references there are; of use only to tests and to the ledger of memory, for it may have
+    /// changed already.
+    pub fn count(&self) -> usize {
+        self.block().count.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether both are the same allocation.
+    pub fn same(&self, other: &Shared<H>) -> bool {
+        self.block == other.block
+    }
+
+    fn block(&self) -> &Block<H> {
+        // SAFETY: the block is initialised, lives while a `Shared` counts on it, and is never borrowed
+        // mutably but by the last one in `drop`.
+        unsafe { self.block.as_ref() }
+    }
+
+    /// The layout of a block with `len` bytes, and where the bytes start in it.
+    fn layout(len: usize) -> (Layout, usize) {
+        let bytes = Layout::array::<u8>(len).expect("4 GiB fit an isize");
+        let (layout, offset) = Layout::new::<Block<H>>().extend(bytes).expect("4 GiB fit an isize");
+        debug_assert_eq!(offset, size_of::<Block<H>>());
+        (layout, offset)
+    }
+}
+
+impl<H> Deref for Shared<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        &self.block().head
+    }
+}
+
+impl<H> Clone for Shared<H> {
+    fn clone(&self) -> Shared<H> {
+        // Relaxed: whoever clones has a reference already, and passing the clone on synchronises.
+        if self.block().count.fetch_add(1, Ordering::Relaxed) > COUNT_MAX {
+            // A panic would be caught and the count stay wrong; a wrapped count is a use after free.
+            std::process::abort();
+        }
+        Shared { block: self.block, owns: PhantomData }
+    }
+}
+
+impl<H> Drop for Shared<H> {
+    fn drop(&mut self) {
+        // Release: what this thread read from the block happened before the block is freed.
+        let before = self.block().count.fetch_sub(1, Ordering::Release);
+        debug_assert!(before >= 1, "a reference that is dropped was counted");
+        if before != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        let (layout, _) = Self::layout(self.block().len as usize);
+        // SAFETY: this was the last reference, and the fence orders all that the others did before; the
+        // block came from `alloc` with this very layout, because `len` never changes.
+        unsafe {
+            self.block.as_ptr().drop_in_place();
+            dealloc(self.block.as_ptr().cast::<u8>(), layout);
+        }
+    }
+}
+
+impl<H: fmt::Debug> fmt::Debug for Shared<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("head", &**self).field("bytes", &self.bytes().len()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn head_and_parts_come_back() {
+        let shared = Shared::new((7u8, 9u64), &[b"topic", b"", b"payload"]);
+        assert_eq!(*shared, (7, 9));
+        assert_eq!(shared.bytes(), b"topicpayload");
+        let empty = Shared::new((), &[]);
+        assert!(empty.bytes().is_empty());
+        assert_eq!(format!("{:?}", Shared::new(3, &[b"ab"])), "Shared { head: 3, bytes: 2 }");
+    }
+
+    #[test]
+    fn heads_of_any_alignment() {
+        #[repr(align(64))]
+        #[derive(Debug)]
+        struct Wide(u8);
+        let wide = Shared::new(Wide(5), &[b"xyz"]);
+        assert_eq!((wide.0, wide.bytes()), (5, &b"xyz"[..]));
+        assert_eq!(std::ptr::from_ref::<Wide>(&wide) as usize % 64, 0);
+        let narrow = Shared::new(1u8, &[b"xyz"]);
+        assert_eq!((*narrow, narrow.bytes()), (1, &b"xyz"[..]));
+    }
+
+    #[test]
+    fn the_last_reference_drops_the_head_once() {
+        let witness = Arc::new(());
+        let a = Shared::new(witness.clone(), &[b"x"]);
+        let b = a.clone();
+        assert!(a.same(&b) && !a.same(&Shared::new(witness.clone(), &[])));
+        assert_eq!((a.count(), Arc::strong_count(&witness)), (2, 2));
+        drop(a);
+        assert_eq!((b.count(), Arc::strong_count(&witness)), (1, 2));
+        drop(b);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn threads_clone_and_drop() {
+        let witness = Arc::new(());
+        let shared = Shared::new(witness.clone(), &[&[42u8; 1000]]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let mine = shared.clone();
+                scope.spawn(move || {
+                    let mut kept = Vec::new();
+                    for turn in 0..2_000 {
+                        kept.push(mine.clone());
+                        assert_eq!(kept[turn / 2].bytes()[turn % 1000], 42);
+                        if turn % 7 == 0 {
+                            kept.truncate(turn / 2 + 1);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(shared.count(), 1);
+        drop(shared);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}
