@@ -6,6 +6,7 @@
 
 pub mod limits;
 pub mod map;
+pub mod rate;
 pub mod stats;
 pub mod time;
 
@@ -19,3 +20,10 @@ pub mod trie;
 pub mod codec;
 pub mod mesh;
 pub mod retained;
+
+pub mod api;
+pub mod log;
+
+pub mod config;
+
+pub mod broker;

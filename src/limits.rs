@@ -92,3 +92,28 @@ pub const LINGER_MS: u64 = 1_000;
 pub const LINGER_BYTES: u32 = 65_536;
 /// Connections of one shard at most: what a table of direct descriptors may hold.
 pub const CONNECTIONS_PER_SHARD_MAX: u32 = 1 << 20;
+/// Subscriptions of one session, unless configured otherwise.
+pub const SUBSCRIPTIONS_PER_SESSION_DEFAULT: u32 = 10_000;
+
+/// Connections to the HTTP API at a time.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// Headers of one HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of the head of one HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
+/// Bytes of the body of one HTTP request.
+pub const HTTP_BODY_BYTES_MAX: usize = 65_536;
+/// Milliseconds for the head of an HTTP request, counted from the answer before it.
+pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
+/// Milliseconds for the answer to one HTTP request.
+pub const HTTP_ANSWER_MS_MAX: u64 = 30_000;
+/// Milliseconds that one HTTP connection lives.
+pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
+/// Milliseconds that HTTP connections get to finish when the broker stops.
+pub const HTTP_DRAIN_MS_MAX: u64 = 1_000;
+
+/// Log lines that may wait for the thread that writes them; more are dropped and counted.
+pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
+
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192, "hyper's smallest buffer");
+const _: () = assert!(HTTP_ANSWER_MS_MAX < HTTP_CONNECTION_MS_MAX);

@@ -1,0 +1,24 @@
+//! The HTTP API, on the management thread: `GET /health`.
+//!
+//! Every request is bounded in head, body and time, every connection in its life, and there is a bound on
+//! connections: a slow or silent client is closed and never keeps anybody else out for long. It knows the
+//! shards only through what it is given.
+
+mod serve;
+
+pub use serve::{Api, State};
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Where HTTP is served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpOptions {
+    /// Addresses; none = HTTP is off.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> HttpOptions {
+        HttpOptions { listen: vec![(Ipv4Addr::LOCALHOST, 8081).into()] }
+    }
+}

@@ -1,0 +1,154 @@
+//! The table of keys as text: `etc/ringmq.toml`, and the list in `--help`.
+
+use super::Config;
+use super::keys::{KEYS, Key};
+use super::value::Kind;
+use std::fmt::Write;
+
+const INTRODUCTION: &str = "\
+# The configuration of ringmq: every key, with its meaning, its unit and bounds, and its default.
+#
+# All lines are comments: take out the `#` in front of a key to change it. Start with
+#     ringmq --config ringmq.toml
+# and check a file without starting with
+#     ringmq check-config ringmq.toml
+#
+# Each key can also be given as an environment variable (mqtt.max_inflight is RINGMQ_MQTT_MAX_INFLIGHT)
+# and on the command line (--set mqtt.max_inflight=64); the command line wins over the environment, and
+# the environment over this file. SIGHUP reads the file again; keys marked \"live\" then change at once, for
+# the others a restart is needed, and the log says so.
+";
+
+const SECTIONS: &[(&str, &str)] = &[
+    ("mqtt", "Clients, sessions and messages."),
+    ("broker", "Threads, sockets and the kernel."),
+    ("log", "What is written about it all."),
+    ("http", "The HTTP API. There is no authentication yet: keep it on a trusted network."),
+];
+
+const COLUMNS: usize = 100;
+
+/// The text of `etc/ringmq.toml`.
+pub fn document() -> String {
+    let defaults = Config::default();
+    let mut text = INTRODUCTION.to_owned();
+    for (section, about) in SECTIONS {
+        let _ = write!(text, "\n[{section}]\n# {about}\n");
+        for key in KEYS.iter().filter(|key| key.parts().0 == *section) {
+            text.push('\n');
+            for line in wrap(key.doc, COLUMNS - 2) {
+                let _ = writeln!(text, "# {line}");
+            }
+            let live = if key.live { "; live" } else { "" };
+            for line in wrap(&format!("{}{live}.", accepted(key)), COLUMNS - 2) {
+                let _ = writeln!(text, "# {line}");
+            }
+            let _ = writeln!(text, "#{} = {}", key.parts().1, (key.get)(&defaults));
+        }
+    }
+    text
+}
+
+/// One line for each key, with its default and the first sentence of its meaning.
+pub fn key_list() -> String {
+    let defaults = Config::default();
+    let mut text = String::new();
+    for key in KEYS {
+        let end = key.doc.find(['.', ';']).unwrap_or(key.doc.len());
+        let assigned = format!("{} = {}", key.name, (key.get)(&defaults));
+        let _ = writeln!(text, "  {assigned}\n      {}.", key.doc[..end].trim_end());
+    }
+    text
+}
+
+fn accepted(key: &Key) -> String {
+    match key.kind {
+        Kind::Number { unit, min, max } => format!("{min} to {max} {unit}"),
+        Kind::Flag => "true or false".to_owned(),
+        Kind::Choice(_) => capital(&key.kind.expected()),
+        Kind::Path => "A path of a file, or empty".to_owned(),
+        Kind::Addresses { .. } => capital(&key.kind.expected()),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Breaks text into lines of at most `columns` characters, at spaces.
+fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn file() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/ringmq.toml")
+    }
+
+    /// `BLESS=1 cargo test config` writes the file.
+    #[test]
+    fn the_file_in_etc_is_the_table() {
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(file(), document()).expect("etc is writable");
+        }
+        let text = std::fs::read_to_string(file()).expect("etc/ringmq.toml is there");
+        assert!(
+            text == document(),
+            "etc/ringmq.toml differs from src/config/keys.rs: BLESS=1 cargo test config"
+        );
+    }
+
+    #[test]
+    fn the_file_parses_as_it_is_and_when_every_key_is_uncommented() {
+        let text = std::fs::read_to_string(file()).expect("etc/ringmq.toml is there");
+        assert_eq!(Config::parse(&file(), &text), Ok(Config::default()));
+        let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+        let bare: Vec<&str> = text.lines().map(|l| if is_key(l) { &l[1..] } else { l }).collect();
+        let keys = text.lines().filter(|line| is_key(line)).count();
+        assert_eq!(keys, KEYS.len(), "every key is there");
+        assert_eq!(Config::parse(&file(), &bare.join("\n")), Ok(Config::default()));
+        // It is the values in the file that were read: a changed one is seen.
+        let changed = bare.join("\n").replace("max_inflight = 32", "max_inflight = 33");
+        assert_eq!(Config::parse(&file(), &changed).map(|config| config.mqtt.max_inflight), Ok(33));
+    }
+
+    #[test]
+    fn each_key_stands_below_its_meaning_and_unit() {
+        let text = document();
+        for key in KEYS {
+            let (section, name) = key.parts();
+            let start = text.find(&format!("[{section}]")).expect("its section");
+            let at = text[start..].find(&format!("\n#{name} = ")).expect("the key") + start;
+            let block = &text[text[..at].rfind("\n\n").expect("a blank line")..at];
+            let words = block.replace("\n# ", " ");
+            assert!(words.contains(key.doc), "{}: {words}", key.name);
+            if let Kind::Number { unit, max, .. } = key.kind {
+                assert!(words.contains(&format!("{max} {unit}")), "{}: {words}", key.name);
+            }
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 110));
+    }
+
+    #[test]
+    fn the_list_for_help_names_every_key() {
+        let list = key_list();
+        for key in KEYS {
+            assert!(list.contains(&format!("  {} = ", key.name)));
+        }
+    }
+}

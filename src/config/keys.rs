@@ -1,0 +1,256 @@
+//! The table of all keys: name, kind with bounds and unit, whether SIGHUP changes it, and what it means.
+//!
+//! Everything else is made from it: the file, the environment, `--set`, `--help` and `etc/ringmq.toml`.
+
+use super::Config;
+use super::options::{IoChoice, QueueFull, SharedStrategy};
+use super::value::{Field, Kind, Value};
+use crate::limits::{REMAINING_LENGTH_MAX, SHARDS_MAX};
+use crate::log::{Format, Level, Rotation};
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Section and name: `mqtt.max_inflight`.
+    pub name: &'static str,
+    /// What it accepts.
+    pub kind: Kind,
+    /// Whether a changed value is used without a restart.
+    pub live: bool,
+    /// What it means, in sentences.
+    pub doc: &'static str,
+    /// Reads it.
+    pub get: fn(&Config) -> Value,
+    /// Sets it to a value that `kind` accepted.
+    pub(super) set: fn(&mut Config, Value) -> Result<(), String>,
+}
+
+impl Key {
+    /// The key of this name.
+    pub fn find(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Its environment variable: `RINGMQ_MQTT_MAX_INFLIGHT`.
+    pub fn variable(&self) -> String {
+        format!("RINGMQ_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Section and name within it.
+    pub fn parts(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or(("", self.name))
+    }
+
+    /// The key that somebody meant who wrote `name`: nearest by edits, where it is near at all. A name
+    /// without its section is compared with names without theirs.
+    pub fn nearest(name: &str) -> Option<&'static Key> {
+        let distance = |key: &Key| {
+            let known = if name.contains('.') { key.name } else { key.parts().1 };
+            strsim::damerau_levenshtein(name, known)
+        };
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let same_last = KEYS.iter().find(|key| key.parts().1 == last);
+        let near = KEYS.iter().map(|key| (distance(key), key)).min_by_key(|(distance, _)| *distance)?;
+        if near.0 <= 2 { Some(near.1) } else { same_last.or((near.0 <= name.len() / 3).then_some(near.1)) }
+    }
+}
+
+const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
+    Kind::Number { unit, min, max }
+}
+
+macro_rules! names {
+    ($ty:ty) => {
+        Kind::Choice(|| <$ty>::NAMES.iter().map(|(name, _)| *name).collect())
+    };
+}
+
+macro_rules! keys {
+    ($($name:literal $group:ident.$field:ident $live:ident $kind:expr, $doc:literal;)*) => {
+        &[$(Key {
+            name: $name,
+            kind: $kind,
+            live: $live,
+            doc: $doc,
+            get: |config| config.$group.$field.show(),
+            set: |config, value| config.$group.$field.put(value),
+        }),*]
+    };
+}
+
+const LIVE: bool = true;
+const RESTART: bool = false;
+const SECONDS_MAX: u64 = u32::MAX as u64;
+const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
+
+/// All keys, by section, in the order in which `etc/ringmq.toml` shows them.
+pub const KEYS: &[Key] = keys! {
+    "mqtt.listen" broker.listen RESTART Kind::Addresses { off: false },
+        "Addresses and ports that serve MQTT over TCP. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
+    "mqtt.max_packet_size" mqtt.max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
+        "Largest packet that is accepted; a larger one closes the connection (5.0: reason code 0x95).";
+    "mqtt.max_inflight" mqtt.max_inflight LIVE number("messages", 1, 65_535),
+        "QoS 1 and 2 messages that are sent to a client and not acknowledged yet; a 5.0 client's Receive Maximum can lower it.";
+    "mqtt.max_mqueue" mqtt.max_mqueue LIVE number("messages", 1, 10_000_000),
+        "Messages that wait for one session, while it is offline or its inflight window is full.";
+    "mqtt.max_mqueue_bytes" mqtt.max_mqueue_bytes LIVE number("bytes", 1_024, 1 << 40),
+        "Bytes of the messages that wait for one session. At least `max_packet_size`.";
+    "mqtt.queue_full" mqtt.queue_full LIVE names!(QueueFull),
+        "What happens to a QoS 1 or 2 message for a session whose queue is full. `drop_oldest` makes room, `reject` answers the publisher with 0x97 before anybody gets the message, `disconnect` closes the slow subscriber. QoS 0 is dropped. All are counted.";
+    "mqtt.reject_wait_s" mqtt.reject_wait_s LIVE number("seconds", 0, 86_400),
+        "With `queue_full = \"reject\"`: how long a 3.x publisher, who cannot be told, waits for room before it is closed.";
+    "mqtt.max_awaiting_rel" mqtt.max_awaiting_rel LIVE number("messages", 1, 65_535),
+        "QoS 2 messages from one client that wait for its PUBREL; 5.0 clients are told it as Receive Maximum.";
+    "mqtt.await_rel_timeout_s" mqtt.await_rel_timeout_s LIVE number("seconds", 1, SECONDS_MAX),
+        "After this time without PUBREL, the identifier of a QoS 2 message is forgotten.";
+    "mqtt.session_expiry_s" mqtt.session_expiry_s LIVE number("seconds", 0, SECONDS_MAX),
+        "How long the session of a 3.1 or 3.1.1 client with Clean Session 0 outlives its connection. 4294967295: for ever.";
+    "mqtt.session_expiry_max_s" mqtt.session_expiry_max_s LIVE number("seconds", 0, SECONDS_MAX),
+        "Longest session expiry interval that a client can ask for; a 5.0 client is told when it gets less. 4294967295: no cap.";
+    "mqtt.keepalive_backoff" mqtt.keepalive_backoff LIVE number("thousandths", 1_000, 10_000),
+        "A client is closed when it was silent for its keep alive times this; the standard says 1500.";
+    "mqtt.server_keep_alive_s" mqtt.server_keep_alive_s LIVE number("seconds", 0, 65_535),
+        "Keep alive for every client in place of its own; 5.0 clients are told. 0: the client's own.";
+    "mqtt.idle_timeout_s" mqtt.idle_timeout_s LIVE number("seconds", 1, 86_400),
+        "A connection without a complete CONNECT packet is closed after this time.";
+    "mqtt.max_clientid_len" mqtt.max_clientid_len LIVE number("bytes", 23, 65_535),
+        "Longest client identifier.";
+    "mqtt.max_topic_levels" mqtt.max_topic_levels LIVE number("levels", 0, 65_535),
+        "Most levels in a topic name or topic filter (`a/b/c` has 3). 0: no limit.";
+    "mqtt.max_topic_alias" mqtt.max_topic_alias LIVE number("aliases", 0, 65_535),
+        "Topic aliases that a 5.0 client may use when it publishes. 0: none.";
+    "mqtt.max_subscriptions" mqtt.max_subscriptions LIVE number("subscriptions", 1, 10_000_000),
+        "Subscriptions of one session; a further one is refused with 0x97 (3.x: 0x80).";
+    "mqtt.max_qos" mqtt.max_qos LIVE number("QoS", 0, 2),
+        "Highest quality of service. Subscriptions are granted at most this; a 5.0 client that publishes with more is disconnected (0x9B).";
+    "mqtt.retain_available" mqtt.retain_available LIVE Kind::Flag,
+        "Whether retained messages are kept and sent.";
+    "mqtt.wildcard_available" mqtt.wildcard_available LIVE Kind::Flag,
+        "Whether topic filters may contain `+` and `#`.";
+    "mqtt.shared_available" mqtt.shared_available LIVE Kind::Flag,
+        "Whether `$share/name/filter` may be subscribed to.";
+    "mqtt.shared_strategy" mqtt.shared_strategy LIVE names!(SharedStrategy),
+        "Which member of a shared subscription gets a message: one after the other, any, the same while it is there, by the publisher's client identifier, by the topic, or one on the publisher's core where there is one.";
+    "mqtt.max_output_bytes" mqtt.max_output_bytes LIVE number("bytes", 4_096, 1 << 30),
+        "Bytes that may wait to be sent on one connection; what comes after them waits in the session's queue (QoS 0 is dropped and counted).";
+    "mqtt.max_retained" mqtt.max_retained LIVE number("messages", 0, 1_000_000_000),
+        "Retained messages that the broker keeps.";
+    "mqtt.max_retained_bytes" mqtt.max_retained_bytes LIVE number("bytes", 0, 1 << 44),
+        "Bytes of the retained messages that the broker keeps.";
+
+    "broker.shards" broker.shards RESTART number("shards", 0, SHARDS_MAX as u64),
+        "Threads that serve clients, each with its own share of them. 0: one for each available core, less one for management where there are 4 or more.";
+    "broker.io" broker.io RESTART names!(IoChoice),
+        "How the broker talks to the kernel: `auto` takes io_uring where it works, else epoll with a warning; `uring` does not start without io_uring.";
+    "broker.pin" broker.pin RESTART Kind::Flag,
+        "Whether each shard stays on a core of its own. Turn it off where other programs need the same cores.";
+    "broker.max_connections" broker.max_connections RESTART number("connections", 0, 100_000_000),
+        "Connections that the broker takes at most. 0: as many as its file descriptors allow.";
+    "broker.backlog" broker.backlog RESTART number("connections", 1, 65_535),
+        "Connections that may wait to be accepted, for each listener and shard. The kernel cuts it to `net.core.somaxconn`.";
+    "broker.peer_address" broker.peer_address RESTART Kind::Flag,
+        "Whether the address of each client is looked up, for the log; it costs about 1.3 microseconds per connection.";
+    "broker.drain_timeout_s" broker.drain_timeout_s LIVE number("seconds", 0, 3_600),
+        "How long SIGTERM or SIGINT waits until clients were told and what is queued for them has left.";
+
+    "log.level" log.level LIVE names!(Level),
+        "The least important lines that are logged.";
+    "log.format" log.format RESTART names!(Format),
+        "`text` for people, `json` for programs: one object per line.";
+    "log.file" log.file RESTART Kind::Path,
+        "The file that is logged to. Empty: standard error. A rotated file has its date behind this name.";
+    "log.rotation" log.rotation RESTART names!(Rotation),
+        "When a new log file is begun.";
+    "log.keep_files" log.keep_files RESTART number("files", 0, 10_000),
+        "Rotated files that are kept, the newest. 0: all.";
+    "log.shard_lines_per_s" log.shard_lines_per_s LIVE number("lines per second", 0, 1_000_000),
+        "Lines about clients that each shard may log; further ones are counted, and the count is logged.";
+
+    "http.listen" http.listen RESTART Kind::Addresses { off: true },
+        "Addresses and ports that serve HTTP: `GET /health`. `\"off\"`: none.";
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique_and_well_formed() {
+        let mut names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+        let mut variables: Vec<_> = KEYS.iter().map(Key::variable).collect();
+        for list in [&mut names.iter().map(|n| (*n).to_owned()).collect(), &mut variables] {
+            let count = list.len();
+            list.sort();
+            list.dedup();
+            assert_eq!(list.len(), count);
+        }
+        names.retain(|name| {
+            let (section, rest) = name.split_once('.').unwrap_or_default();
+            section.is_empty() || rest.is_empty() || !rest.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        });
+        assert_eq!(names, [] as [&str; 0]);
+        assert_eq!(
+            Key::find("mqtt.max_inflight").map(Key::variable).as_deref(),
+            Some("RINGMQ_MQTT_MAX_INFLIGHT")
+        );
+    }
+
+    #[test]
+    fn each_default_is_within_its_own_bounds_and_each_key_sets_its_own_field() {
+        let defaults = Config::default();
+        for key in KEYS {
+            let default = (key.get)(&defaults);
+            assert_eq!(key.kind.accept(default.clone()), Ok(default.clone()), "{}", key.name);
+            let other = match (&key.kind, &default) {
+                (Kind::Number { min, max, .. }, Value::Number(n)) => {
+                    Value::Number(if n == min { *max } else { *min })
+                }
+                (Kind::Flag, Value::Flag(flag)) => Value::Flag(!flag),
+                (Kind::Choice(names), _) => {
+                    Value::Text(names()[usize::from(default == Value::Text(names()[0].into()))].into())
+                }
+                (Kind::Path, _) => Value::Text("a/b".into()),
+                (Kind::Addresses { .. }, _) => Value::List(vec!["127.0.0.1:9".into()]),
+                _ => panic!("{} has a default of another kind", key.name),
+            };
+            assert_ne!(other, default, "{}", key.name);
+            let mut config = defaults.clone();
+            let accepted = key.kind.accept(other.clone()).expect("within the bounds");
+            (key.set)(&mut config, accepted).expect("within the field");
+            assert_eq!((key.get)(&config), other, "{}", key.name);
+            let changed: Vec<_> = KEYS.iter().filter(|k| (k.get)(&config) != (k.get)(&defaults)).collect();
+            assert_eq!(changed.len(), 1, "{} changes one key", key.name);
+        }
+    }
+
+    #[test]
+    fn each_bound_fits_its_field() {
+        for key in KEYS {
+            if let Kind::Number { min, max, .. } = key.kind {
+                for n in [min, max] {
+                    let mut config = Config::default();
+                    (key.set)(&mut config, Value::Number(n)).unwrap_or_else(|e| panic!("{}: {e}", key.name));
+                    assert_eq!((key.get)(&config), Value::Number(n), "{}", key.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_named() {
+        let nearest = |name| Key::nearest(name).map(|key| key.name);
+        assert_eq!(nearest("mqtt.max_infligth"), Some("mqtt.max_inflight"));
+        assert_eq!(nearest("max_inflight"), Some("mqtt.max_inflight"));
+        assert_eq!(nearest("broker.max_inflight"), Some("mqtt.max_inflight"));
+        assert_eq!(nearest("mqt.listen"), Some("mqtt.listen"));
+        assert_eq!(nearest("log.lvl"), Some("log.level"));
+        assert_eq!(nearest("tls.certificate_chain"), None);
+    }
+
+    #[test]
+    fn each_key_says_what_it_means() {
+        for key in KEYS {
+            assert!(key.doc.len() > 20 && key.doc.ends_with('.'), "{}", key.name);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Configuration: raw text → checked options.
+//!
+//! Each value comes from the last of these that has it: the built-in default, the file, the environment,
+//! `--set` and the other options of the command line. [`KEYS`] is the one table of what there is; unknown
+//! keys are refused, all faults are told at once, and nothing is used before everything was checked.
+
+mod document;
+mod fault;
+mod keys;
+mod options;
+mod sources;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use document::{document, key_list};
+pub use fault::{Fault, Origin};
+pub use keys::{KEYS, Key};
+pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrategy};
+pub use sources::Sources;
+pub use value::{Kind, Value};
+
+use crate::api::HttpOptions;
+use crate::log::LogOptions;
+use sources::Collected;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Everything that the broker is told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Config {
+    /// Threads, listeners and descriptors.
+    pub broker: BrokerOptions,
+    /// MQTT's rules.
+    pub mqtt: MqttOptions,
+    /// The log.
+    pub log: LogOptions,
+    /// The HTTP API.
+    pub http: HttpOptions,
+}
+
+/// A configuration that was read without a fault.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What should be logged as a warning: variables that look like keys and are none.
+    pub notes: Vec<String>,
+}
+
+/// What SIGHUP changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// Keys whose new value is used from now on.
+    pub applied: Vec<&'static str>,
+    /// Keys whose new value needs a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl Config {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the sources.
+    pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
+        let mut read = Collected::default();
+        if let Some(path) = &sources.file {
+            read.read_file(path);
+        }
+        read.read_environment(&sources.environment);
+        read.read_arguments(&sources.arguments);
+        Config::build(read)
+    }
+
+    /// Reads the text of a file alone; `path` is for the errors.
+    ///
+    /// # Errors
+    /// Everything that is wrong, from top to bottom.
+    pub fn parse(path: &Path, text: &str) -> Result<Config, Vec<Fault>> {
+        let mut read = Collected::default();
+        read.read_toml(path, text);
+        Config::build(read).map(|loaded| loaded.config)
+    }
+
+    fn build(read: Collected) -> Result<Loaded, Vec<Fault>> {
+        let mut config = Config::default();
+        let mut faults = read.faults;
+        for item in read.assignments {
+            if let Err(what) = (item.key.set)(&mut config, item.value) {
+                faults.push(Fault::of_key(item.origin, item.key.name, what));
+            }
+        }
+        if faults.is_empty() {
+            faults = config.check();
+        }
+        if faults.is_empty() { Ok(Loaded { config, notes: read.notes }) } else { Err(faults) }
+    }
+
+    /// What must hold between keys.
+    fn check(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut fault = |key: &str, what: String| faults.push(Fault::of_key(Origin::Together, key, what));
+        if self.broker.listen.is_empty() {
+            fault("mqtt.listen", "expected at least one address, got none".to_owned());
+        }
+        let (queue, packet) = (self.mqtt.max_mqueue_bytes, self.mqtt.max_packet_size);
+        if queue < u64::from(packet) {
+            let rule = "a packet that is accepted must fit a session's queue";
+            let what =
+                format!("expected at least mqtt.max_packet_size ({packet} bytes), got {queue}; {rule}");
+            fault("mqtt.max_mqueue_bytes", what);
+        }
+        for addr in self.http.listen.iter().filter(|addr| addr.port() != 0) {
+            if self.broker.listen.contains(addr) {
+                fault("http.listen", format!("{addr} is in mqtt.listen too; choose another port"));
+            }
+        }
+        faults
+    }
+
+    /// The configuration to go on with when `new` was read at run time: this one, with what can be changed
+    /// without a restart.
+    pub fn reload(&self, new: &Config) -> (Config, Changes) {
+        let mut next = self.clone();
+        let mut changes = Changes::default();
+        for key in KEYS {
+            let value = (key.get)(new);
+            if value == (key.get)(self) {
+                continue;
+            }
+            if key.live && (key.set)(&mut next, value).is_ok() {
+                changes.applied.push(key.name);
+            } else {
+                changes.restart.push(key.name);
+            }
+        }
+        (next, changes)
+    }
+}
+
+/// Why an address cannot be listened on, and what to do, in one line. `key` is `mqtt.listen` or
+/// `http.listen`, `option` its command-line option.
+pub fn listen_fault(addr: SocketAddr, error: &std::io::Error, key: &str, option: &str) -> String {
+    use std::io::ErrorKind;
+    let choose = format!("choose another with {option} ADDR or {key}");
+    let what = match error.kind() {
+        ErrorKind::AddrInUse => format!("the port is in use; stop what uses it, or {choose}"),
+        ErrorKind::AddrNotAvailable => format!("this machine does not have that address; {choose}"),
+        ErrorKind::PermissionDenied => {
+            format!("a port below 1024 needs CAP_NET_BIND_SERVICE or root; grant it, or {choose}")
+        }
+        // EAFNOSUPPORT, for which std has no name.
+        _ if addr.is_ipv6() && error.raw_os_error() == Some(97) => {
+            format!("this machine has no IPv6; use {option} 0.0.0.0:{}", addr.port())
+        }
+        _ => format!("{error}; {choose}"),
+    };
+    format!("cannot listen on {addr}: {what}")
+}

@@ -1,0 +1,192 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse(Path::new("x.toml"), text).map_err(|faults| faults.iter().map(Fault::to_string).collect())
+}
+
+fn sources(environment: &[(&str, &str)], arguments: &[(&str, &str, &str)]) -> Sources {
+    let owned = |s: &str| s.to_owned();
+    Sources {
+        file: None,
+        environment: environment.iter().map(|(a, b)| (owned(a), owned(b))).collect(),
+        arguments: arguments.iter().map(|(a, b, c)| (owned(a), owned(b), owned(c))).collect(),
+    }
+}
+
+#[test]
+fn nothing_given_is_the_default() {
+    let loaded = Config::load(&Sources::default()).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.config.broker.listen, ["[::]:1883".parse().unwrap()]);
+    assert_eq!(loaded.config.http.listen, ["127.0.0.1:8081".parse().unwrap()]);
+    assert_eq!(parse(""), Ok(Config::default()));
+}
+
+#[test]
+fn later_sources_win() {
+    let path = std::env::temp_dir().join(format!("ringmq-config-{}.toml", std::process::id()));
+    std::fs::write(&path, "[mqtt]\nmax_inflight = 1\nmax_mqueue = 1\nmax_awaiting_rel = 1\n").unwrap();
+    let environment = [("RINGMQ_MQTT_MAX_INFLIGHT", "2"), ("RINGMQ_MQTT_MAX_MQUEUE", "2"), ("OTHER", "2")];
+    let mut all = sources(&environment, &[("--set", "mqtt.max_inflight", "3")]);
+    all.file = Some(path.clone());
+    let mqtt = Config::load(&all).unwrap().config.mqtt;
+    std::fs::remove_file(path).unwrap();
+    assert_eq!((mqtt.max_inflight, mqtt.max_mqueue, mqtt.max_awaiting_rel), (3, 2, 1));
+}
+
+#[test]
+fn every_key_can_be_set_by_environment_and_argument() {
+    for key in KEYS {
+        let default = (key.get)(&Config::default());
+        let text = match &default {
+            Value::List(items) => items.join(","),
+            Value::Text(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let read = Config::load(&sources(&[(&key.variable(), &text)], &[("--set", key.name, &text)]));
+        assert_eq!(read.unwrap().config, Config::default(), "{}", key.name);
+        let bad = if matches!(key.kind, Kind::Path) { "/" } else { "no such value" };
+        let faults =
+            Config::load(&sources(&[(&key.variable(), bad)], &[("--set", key.name, bad)])).unwrap_err();
+        let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with(&format!(
+            "environment variable {}: {}: expected",
+            key.variable(),
+            key.name
+        )));
+        assert!(lines[1].starts_with(&format!("--set: {}: expected", key.name)), "{lines:?}");
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_with_their_lines() {
+    let text = "\
+[mqtt]
+max_infligth = 5
+max_qos = 3
+queue_full = \"drop\"
+
+[broker]
+pin = 1
+shards = -1
+
+[tls]
+cert = \"x\"
+";
+    let lines = parse(text).unwrap_err();
+    assert_eq!(
+        lines,
+        [
+            "x.toml:2: mqtt.max_infligth: unknown key; did you mean mqtt.max_inflight?",
+            "x.toml:3: mqtt.max_qos: expected a whole number from 0 to 2 (QoS), got 3",
+            "x.toml:4: mqtt.queue_full: expected one of \"drop_oldest\", \"reject\", \"disconnect\", got \"drop\"",
+            "x.toml:7: broker.pin: expected true or false, got 1",
+            "x.toml:8: broker.shards: expected a whole number from 0 to 64 (shards), got -1",
+            "x.toml:11: tls.cert: unknown key; `ringmq --help` lists those that there are",
+        ]
+    );
+}
+
+#[test]
+fn a_bad_address_is_told_with_its_line() {
+    let lines = parse("[mqtt]\nlisten = [\"1883\",\n  \"nowhere:1883\"]\n").unwrap_err();
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("x.toml:2: mqtt.listen: expected an IP address with a port"), "{lines:?}");
+    assert!(lines[0].ends_with("got \"nowhere:1883\""), "{lines:?}");
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line() {
+    let lines = parse("[mqtt]\nmax_inflight = 5\nmax_mqueue 6\n").unwrap_err();
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("x.toml:3: "), "{lines:?}");
+    let lines = parse("[mqtt]\nmax_inflight = 5\nmax_inflight = 6\n").unwrap_err();
+    assert!(lines[0].starts_with("x.toml:3: "), "{lines:?}");
+}
+
+#[test]
+fn values_of_each_other_type_are_refused() {
+    for value in ["1.5", "\"5\"", "true", "[1]", "1979-05-27", "{ a = 1 }", "99999999999999999999"] {
+        let lines = parse(&format!("mqtt.max_inflight = {value}\n")).unwrap_err();
+        assert_eq!(lines.len(), 1, "{value}: {lines:?}");
+        assert!(lines[0].starts_with("x.toml:1: mqtt.max_inflight: expected a whole number"), "{lines:?}");
+    }
+    let lines = parse("max_inflight = 5\n[foo]\n[mqtt.max_inflight.x]\n[log]\n").unwrap_err();
+    assert_eq!(lines[0], "x.toml:1: max_inflight: unknown key; did you mean mqtt.max_inflight?");
+    assert!(lines[1].starts_with("x.toml:2: foo: unknown key"), "{lines:?}");
+    assert!(lines[2].starts_with("x.toml:3: mqtt.max_inflight: expected a whole number"), "{lines:?}");
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn numbers_are_read_in_each_form_of_toml() {
+    let config =
+        parse("[mqtt]\nmax_inflight = 0x20\nmax_mqueue = 1_000\nmax_packet_size = 0b1000_0000\n").unwrap();
+    assert_eq!(
+        (config.mqtt.max_inflight, config.mqtt.max_mqueue, config.mqtt.max_packet_size),
+        (32, 1000, 128)
+    );
+}
+
+#[test]
+fn a_missing_file_is_a_fault() {
+    let mut missing = Sources::default();
+    missing.file = Some("/nowhere/x.toml".into());
+    let faults = Config::load(&missing).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].to_string().starts_with("/nowhere/x.toml: cannot be read: "), "{}", faults[0]);
+}
+
+#[test]
+fn an_unknown_variable_is_noted_and_an_unknown_argument_refused() {
+    let environment = [("RINGMQ_SERVICE_HOST", "10.0.0.1"), ("RINGMQ_MQTT_MAX_INFLIGTH", "5")];
+    let loaded = Config::load(&sources(&environment, &[])).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.notes.len(), 2);
+    assert!(loaded.notes[0].contains("RINGMQ_SERVICE_HOST is no key"));
+    assert!(loaded.notes[1].ends_with("did you mean RINGMQ_MQTT_MAX_INFLIGHT?"), "{:?}", loaded.notes);
+    let faults = Config::load(&sources(&[], &[("--set", "mqtt.max_qso", "1")])).unwrap_err();
+    assert_eq!(faults[0].to_string(), "--set: mqtt.max_qso: unknown key; did you mean mqtt.max_qos?");
+}
+
+#[test]
+fn keys_that_do_not_go_together_are_refused() {
+    let off = parse("mqtt.listen = \"off\"\n").unwrap_err();
+    assert_eq!(off, ["mqtt.listen: expected at least one address, got none"]);
+    let lines = parse("http.listen = \"[::]:1883\"\n").unwrap_err();
+    assert_eq!(lines, ["http.listen: [::]:1883 is in mqtt.listen too; choose another port"]);
+    let lines = parse("mqtt.max_packet_size = 20_000_000\n").unwrap_err();
+    assert!(
+        lines[0].starts_with("mqtt.max_mqueue_bytes: expected at least mqtt.max_packet_size"),
+        "{lines:?}"
+    );
+    assert_eq!(parse("http.listen = \"off\"\n").map(|c| c.http.listen), Ok(vec![]));
+}
+
+#[test]
+fn a_reload_changes_what_is_live_and_names_the_rest() {
+    let old = Config::default();
+    let new = parse("mqtt.max_inflight = 64\nlog.level = \"debug\"\nbroker.shards = 3\n").unwrap();
+    let (next, changes) = old.reload(&new);
+    assert_eq!(changes.applied, ["mqtt.max_inflight", "log.level"]);
+    assert_eq!(changes.restart, ["broker.shards"]);
+    assert_eq!((next.mqtt.max_inflight, next.broker.shards), (64, 0));
+    assert_eq!(next.log.level, crate::log::Level::Debug);
+    // The same file again: what is live is settled, the rest is told again.
+    assert_eq!(next.reload(&new).1, Changes { applied: vec![], restart: vec!["broker.shards"] });
+    assert_eq!(old.reload(&old), (old.clone(), Changes::default()));
+}
+
+#[test]
+fn why_an_address_cannot_be_used_says_what_to_do() {
+    let line = |addr: &str, errno| {
+        let error = std::io::Error::from_raw_os_error(errno);
+        listen_fault(addr.parse().unwrap(), &error, "mqtt.listen", "--mqtt")
+    };
+    assert!(line("[::]:1883", 98).starts_with("cannot listen on [::]:1883: the port is in use; "));
+    assert!(line("10.9.9.9:1883", 99).contains("does not have that address"));
+    assert!(line("[::]:80", 13).contains("CAP_NET_BIND_SERVICE"));
+    assert!(line("[::]:1883", 97).ends_with("use --mqtt 0.0.0.0:1883"));
+    assert!(line("0.0.0.0:1883", 24).ends_with("choose another with --mqtt ADDR or mqtt.listen"));
+}

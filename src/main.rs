@@ -1,0 +1,312 @@
+//! The command line: arguments → one function per command.
+
+use clap::{Args, Parser, Subcommand};
+use ringmq::api::{Api, State};
+use ringmq::broker::Broker;
+use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
+use ringmq::log::Log;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An MQTT broker: 3.1, 3.1.1 and 5.0, for Linux.
+///
+/// Without arguments it serves MQTT on port 1883 of all addresses, and `GET /health` on 127.0.0.1:8081.
+#[derive(Parser, Debug)]
+#[command(name = "ringmq", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXAMPLES, after_long_help = after_long_help())]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: Start,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Starts the broker; `ringmq` alone does the same.
+    #[command(after_help = EXAMPLES, after_long_help = after_long_help())]
+    Start(Start),
+    /// Checks a configuration file: prints "ok", or what is wrong and where, and exits with 1.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Prints the configuration file with every key, its meaning and its default.
+    PrintConfig,
+    /// Prints the version.
+    Version,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct Start {
+    /// Reads this configuration file (TOML); SIGHUP reads it again.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serves MQTT here: an address with a port, or a port [default: [::]:1883, IPv4 and IPv6]. May be repeated.
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Vec<String>,
+    /// Serves HTTP here, or "off" [default: 127.0.0.1:8081].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Threads that serve clients [default: one for each core].
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// How to talk to the kernel: auto, uring or epoll [default: auto].
+    #[arg(long, value_name = "DRIVER")]
+    io: Option<String>,
+    /// What to log: error, warn, info, debug or trace [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Sets any key of the configuration, such as mqtt.max_inflight=64. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringmq                                    serve on port 1883
+  ringmq --mqtt 127.0.0.1:1884 --http off   one address, no HTTP
+  ringmq --config /etc/ringmq.toml          with a configuration file
+  ringmq print-config > ringmq.toml         a file to begin with
+  mosquitto_sub -t 'hello/#' -v             then, in another terminal
+  mosquitto_pub -t hello/world -m hi        and in a third
+
+SIGTERM and SIGINT stop it: clients are told and what is queued for them is sent first.";
+
+fn after_long_help() -> String {
+    let intro = "Keys of the configuration, each as a line of the file, as --set KEY=VALUE, and as an\n\
+                 environment variable (mqtt.max_inflight is RINGMQ_MQTT_MAX_INFLIGHT):";
+    format!("{EXAMPLES}\n\n{intro}\n{}", key_list())
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as mqtt.max_inflight=64")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    match line.command {
+        None => start(&line.start),
+        Some(Command::Start(options)) => start(&options),
+        Some(Command::CheckConfig { file }) => check_config(&file),
+        Some(Command::PrintConfig) => print(document().trim_end()),
+        Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// A reader that went away, such as `head`, is no failure of ours.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn check_config(file: &Path) -> ExitCode {
+    match Config::load(&Sources { file: Some(file.to_owned()), ..Sources::default() }) {
+        Ok(_) => print("ok"),
+        Err(faults) => complain(&faults),
+    }
+}
+
+fn complain(faults: &[Fault]) -> ExitCode {
+    for fault in faults {
+        eprintln!("ringmq: {fault}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Why the broker did not start or did not go on, in one line.
+fn fail(line: &str) -> ExitCode {
+    eprintln!("ringmq: {line}");
+    ExitCode::FAILURE
+}
+
+impl Start {
+    fn sources(&self) -> Sources {
+        let mut arguments = Vec::new();
+        let mut add = |written: &str, key: &str, text: &str| {
+            arguments.push((written.to_owned(), key.to_owned(), text.to_owned()));
+        };
+        for (key, value) in &self.set {
+            add("--set", key, value);
+        }
+        if !self.mqtt.is_empty() {
+            add("--mqtt", "mqtt.listen", &self.mqtt.join(","));
+        }
+        let rest = [
+            ("--http", "http.listen", &self.http),
+            ("--shards", "broker.shards", &self.shards),
+            ("--io", "broker.io", &self.io),
+            ("--log", "log.level", &self.log),
+        ];
+        for (written, key, text) in rest {
+            if let Some(text) = text {
+                add(written, key, text);
+            }
+        }
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let environment = std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))).collect();
+        Sources { file: self.config.clone(), environment, arguments }
+    }
+}
+
+fn start(options: &Start) -> ExitCode {
+    let sources = options.sources();
+    let loaded = match Config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => return complain(&faults),
+    };
+    let log = match Log::start(&loaded.config.log) {
+        Ok(log) => log,
+        Err(line) => return fail(&line),
+    };
+    for note in &loaded.notes {
+        tracing::warn!("{note}");
+    }
+    let ended = run(loaded.config, &sources, &log);
+    // What is queued for the log leaves before the reason for the end, which is then the last line.
+    drop(log);
+    match ended {
+        Ok(code) => code,
+        Err(line) => fail(&line),
+    }
+}
+
+/// The management thread: builds the broker, serves HTTP, follows signals until the end.
+fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}; raise the limits on open files and threads"))?;
+    runtime.block_on(async {
+        // Before the shards start, so that no signal is missed once somebody can connect.
+        let mut signals = Signals::new()?;
+        let api = Api::bind(&config.http.listen)
+            .map_err(|(addr, error)| listen_fault(addr, &error, "http.listen", "--http"))?;
+        let broker = Broker::start(&config)?;
+        announce(&broker, &api);
+        let (state, watched) = watch::channel(State::Running);
+        let http = tokio::spawn(api.serve(watched));
+        let (config, failure) = follow(&broker, &mut signals, config, sources, log).await;
+        state.send_replace(State::Draining);
+        let code = drain(broker, &mut signals, &config).await;
+        state.send_replace(State::Stopped);
+        // It ends by itself within its own bound; a panic in it was reported where it happened.
+        let _ = http.await;
+        match failure {
+            Some(line) => Err(line),
+            None => Ok(code),
+        }
+    })
+}
+
+fn announce(broker: &Broker, api: &Api) {
+    let list = |addrs: &[std::net::SocketAddr]| {
+        let texts: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+        if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
+    };
+    let (mqtt, http) = (list(broker.addresses()), list(&api.addresses()));
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
+    if broker.addresses().iter().any(|addr| !addr.ip().is_loopback()) {
+        tracing::warn!("there is no authentication yet: open to anyone who can reach it");
+    }
+}
+
+/// Follows signals until one ends the broker, or a shard dies, for which it returns the line to end with.
+async fn follow(
+    broker: &Broker,
+    signals: &mut Signals,
+    mut config: Config,
+    sources: &Sources,
+    log: &Log,
+) -> (Config, Option<String>) {
+    let mut failed = std::pin::pin!(broker.failed());
+    loop {
+        tokio::select! {
+            line = &mut failed => {
+                tracing::error!("{line}");
+                return (config, Some(line));
+            }
+            name = signals.stop() => {
+                let seconds = config.broker.drain_timeout_s;
+                tracing::info!("{name}: draining, for {seconds} s at most; send SIGINT to stop at once");
+                return (config, None);
+            }
+            _ = signals.hangup.recv() => config = reload(broker, &config, sources, log),
+        }
+    }
+}
+
+/// Reads the configuration again. With a fault in it, everything stays as it is.
+fn reload(broker: &Broker, config: &Config, sources: &Sources, log: &Log) -> Config {
+    let loaded = match Config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!("SIGHUP: {fault}; nothing was changed");
+            }
+            return config.clone();
+        }
+    };
+    let (next, changes) = config.reload(&loaded.config);
+    for key in &changes.restart {
+        tracing::warn!("SIGHUP: {key} has changed and needs a restart");
+    }
+    log.set_level(next.log.level);
+    broker.reload(&next);
+    let applied = if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
+    tracing::info!("SIGHUP: changed {applied}");
+    next
+}
+
+/// Tells clients that the broker goes, and sends what is queued, within the configured time. A second
+/// signal ends it at once.
+async fn drain(broker: Broker, signals: &mut Signals, config: &Config) -> ExitCode {
+    let limit = Duration::from_secs(u64::from(config.broker.drain_timeout_s));
+    let draining = tokio::task::spawn_blocking(move || broker.drain(limit));
+    tokio::select! {
+        // A panic of the drain was reported where it happened.
+        done = draining => if done.is_ok() { tracing::info!("drained") },
+        name = signals.stop() => {
+            eprintln!("ringmq: {name} while draining: stopped at once");
+            let number = if name == "SIGINT" { 2 } else { 15 };
+            std::process::exit(128 + number);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("cannot follow signals: {error}"));
+        Ok(Signals {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// The name of the next signal that asks for the end.
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
