@@ -21,8 +21,12 @@ pub mod codec;
 pub mod mesh;
 pub mod retained;
 
+pub mod router;
+pub mod session;
+
 pub mod api;
 pub mod log;
+pub mod shard;
 
 pub mod config;
 

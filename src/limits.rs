@@ -117,3 +117,5 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192, "hyper's smallest buffer");
 const _: () = assert!(HTTP_ANSWER_MS_MAX < HTTP_CONNECTION_MS_MAX);
+/// Milliseconds of one slot of a shard's timer wheel: how late a timer may fire.
+pub const TIMER_GRANULE_MS: u64 = 256;

@@ -2,59 +2,9 @@
 //!
 //! Names, units, bounds and meanings are in [`super::keys`]; no other place knows a default.
 
-use crate::limits::SUBSCRIPTIONS_PER_SESSION_DEFAULT;
+pub use crate::session::{Options as MqttOptions, QueueFull, SharedStrategy};
+
 use std::net::{Ipv6Addr, SocketAddr};
-
-/// What happens when a QoS 1 or 2 message meets a session whose queue is full.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum QueueFull {
-    /// The session's oldest queued message is dropped and counted.
-    #[default]
-    DropOldest,
-    /// Publishers are answered 0x97 before anything is routed.
-    Reject,
-    /// The subscriber is disconnected with 0x97.
-    Disconnect,
-}
-
-impl QueueFull {
-    /// Each value with its name in a configuration.
-    pub const NAMES: &[(&'static str, QueueFull)] = &[
-        ("drop_oldest", QueueFull::DropOldest),
-        ("reject", QueueFull::Reject),
-        ("disconnect", QueueFull::Disconnect),
-    ];
-}
-
-/// Which member of a shared subscription gets a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum SharedStrategy {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// Any, with equal chances.
-    Random,
-    /// The same as last time, while it is there.
-    Sticky,
-    /// By the publisher's client identifier.
-    HashClientId,
-    /// By the topic name.
-    HashTopic,
-    /// A member on the publisher's shard, where there is one.
-    Local,
-}
-
-impl SharedStrategy {
-    /// Each value with its name in a configuration.
-    pub const NAMES: &[(&'static str, SharedStrategy)] = &[
-        ("round_robin", SharedStrategy::RoundRobin),
-        ("random", SharedStrategy::Random),
-        ("sticky", SharedStrategy::Sticky),
-        ("hash_clientid", SharedStrategy::HashClientId),
-        ("hash_topic", SharedStrategy::HashTopic),
-        ("local", SharedStrategy::Local),
-    ];
-}
 
 /// Which driver moves bytes between the kernel and the shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,93 +22,6 @@ impl IoChoice {
     /// Each value with its name in a configuration.
     pub const NAMES: &[(&'static str, IoChoice)] =
         &[("auto", IoChoice::Auto), ("uring", IoChoice::Uring), ("epoll", IoChoice::Epoll)];
-}
-
-/// MQTT's rules as far as the standard leaves them to a server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MqttOptions {
-    /// Bytes of a packet at most, in both directions; offered as Maximum Packet Size.
-    pub max_packet_size: u32,
-    /// QoS 1 and 2 messages to a client that are not acknowledged yet.
-    pub max_inflight: u16,
-    /// Messages that a session queues.
-    pub max_mqueue: u32,
-    /// Bytes that a session queues.
-    pub max_mqueue_bytes: u64,
-    /// What happens to QoS 1 and 2 messages when one of these two is reached.
-    pub queue_full: QueueFull,
-    /// Seconds that a publisher with 3.x waits for a full queue, before it is closed (`reject` only).
-    pub reject_wait_s: u32,
-    /// QoS 2 messages from a client that wait for PUBREL; offered as Receive Maximum.
-    pub max_awaiting_rel: u16,
-    /// Seconds after which such a message's identifier is forgotten.
-    pub await_rel_timeout_s: u32,
-    /// Seconds that the session of a 3.x client with Clean Session 0 outlives its connection.
-    pub session_expiry_s: u32,
-    /// Seconds of session expiry that a client can have at most; `u32::MAX` does not cap.
-    pub session_expiry_max_s: u32,
-    /// Thousandths of the keep alive interval after which a silent client is closed [MQTT-3.1.2-22].
-    pub keepalive_backoff: u32,
-    /// Keep alive in seconds that every client is given; 0 leaves the client's own.
-    pub server_keep_alive_s: u16,
-    /// Seconds that a connection may stay without a complete CONNECT.
-    pub idle_timeout_s: u32,
-    /// Bytes of a client identifier at most.
-    pub max_clientid_len: u16,
-    /// Levels of a topic at most, 0 = no limit.
-    pub max_topic_levels: u16,
-    /// Topic aliases that a client may use; offered as Topic Alias Maximum.
-    pub max_topic_alias: u16,
-    /// Subscriptions of one session at most.
-    pub max_subscriptions: u32,
-    /// The highest QoS, 0 to 2; offered as Maximum QoS.
-    pub max_qos: u8,
-    /// Whether retained messages are taken and sent.
-    pub retain_available: bool,
-    /// Whether filters may have wildcards.
-    pub wildcard_available: bool,
-    /// Whether filters may be shared.
-    pub shared_available: bool,
-    /// Who of a share gets a message.
-    pub shared_strategy: SharedStrategy,
-    /// Bytes that may wait to be sent on one connection.
-    pub max_output_bytes: u32,
-    /// Retained messages of the whole broker.
-    pub max_retained: u32,
-    /// Bytes of retained messages of the whole broker.
-    pub max_retained_bytes: u64,
-}
-
-impl Default for MqttOptions {
-    fn default() -> MqttOptions {
-        MqttOptions {
-            max_packet_size: 1 << 20,
-            max_inflight: 32,
-            max_mqueue: 1000,
-            max_mqueue_bytes: 16 << 20,
-            queue_full: QueueFull::default(),
-            reject_wait_s: 30,
-            max_awaiting_rel: 100,
-            await_rel_timeout_s: 300,
-            session_expiry_s: 7200,
-            session_expiry_max_s: u32::MAX,
-            keepalive_backoff: 1500,
-            server_keep_alive_s: 0,
-            idle_timeout_s: 15,
-            max_clientid_len: u16::MAX,
-            max_topic_levels: 128,
-            max_topic_alias: 32,
-            max_subscriptions: SUBSCRIPTIONS_PER_SESSION_DEFAULT,
-            max_qos: 2,
-            retain_available: true,
-            wildcard_available: true,
-            shared_available: true,
-            shared_strategy: SharedStrategy::default(),
-            max_output_bytes: 1 << 20,
-            max_retained: 1_000_000,
-            max_retained_bytes: 1 << 30,
-        }
-    }
 }
 
 /// Threads, listeners and descriptors.

@@ -118,8 +118,8 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
         let text = "will topic: expected one outside $SYS/, which the broker alone publishes to";
         return refuse(ReasonCode::NOT_AUTHORIZED, text.into());
     }
-    if will.qos > options.max_qos {
-        let text = format!("expected a will QoS of at most {}, got {}", options.max_qos as u8, will.qos as u8);
+    if will.qos > options.qos_max() {
+        let text = format!("expected a will QoS of at most {}, got {}", options.max_qos, will.qos as u8);
         return refuse(ReasonCode::QOS_NOT_SUPPORTED, text);
     }
     if will.retain && !options.retain_available {
@@ -137,7 +137,7 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
     let head = Head { qos: will.qos, retain: will.retain, expires: Moment::NEVER, publisher: key };
     let message = Message::new(&MessageRef {
         topic: will.topic,
-        properties: will.forwarded(&mut scratch),
+        properties: will.routing().forward.bytes(&mut scratch),
         payload: will.payload,
         head,
     });
@@ -151,8 +151,8 @@ pub fn connack_properties(a: &Accepted, assigned: Option<&str>, o: &Options) -> 
         p.push(Property::SessionExpiryInterval(a.expiry_s));
     }
     p.push(Property::ReceiveMaximum(o.max_awaiting_rel.max(1)));
-    if o.max_qos < QoS::ExactlyOnce {
-        p.push(Property::MaximumQoS(o.max_qos as u8));
+    if o.qos_max() < QoS::ExactlyOnce {
+        p.push(Property::MaximumQoS(o.max_qos));
     }
     p.push(Property::MaximumPacketSize(o.max_packet_size));
     if let Some(id) = assigned {

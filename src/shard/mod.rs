@@ -37,7 +37,8 @@ use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
 use crate::stats::{Counters, Ledger};
-use crate::time::{Moment, Wheel};
+use crate::time::Moment;
+use crate::time::wheel::Wheel;
 use crate::trie::Trie;
 use connection::{Armed, Connection, Phase, Wait};
 use local::Local;
@@ -45,14 +46,19 @@ use publish::FanOut;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use timers::Timer;
 
 /// What an operator tells a shard.
 #[derive(Debug)]
 pub enum Command {
     /// Opens a listener. Sent once all shards exist.
-    Listen(ListenSpec),
+    Listen {
+        /// Where.
+        spec: ListenSpec,
+        /// Told how it went; the error is one line.
+        reply: Sender<Result<(), String>>,
+    },
     /// New options hold from now on.
     Reload(Box<Options>),
     /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
@@ -125,7 +131,6 @@ pub struct Shard<I: Io<Handover>> {
     cleanup: VecDeque<u32>,
     scans: scans::ScanState,
     drain: Option<drain::Drain>,
-    listeners: Vec<SocketAddr>,
     moving: usize,
     accept_paused: bool,
     /// Deliveries and packets that this tick may still make.
@@ -174,10 +179,10 @@ impl<I: Io<Handover>> Shard<I> {
         let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands } = parts;
         Shard {
             trie: Trie::new(me, shards, keyed.clone()),
-            retained: Retained::new(publish::retained_options(&options, shards)),
+            retained: Retained::new(publish::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
             local: Local::new(keyed, Box::new(options)),
-            wheel: Wheel::new(io.now()),
+            wheel: Wheel::new(TIMER_GRANULE_MS, io.now()),
             waiters: (0..shards).map(|_| VecDeque::new()).collect(),
             log: RateLimit::new(log_lines_per_s),
             random: seed | 1,
@@ -195,7 +200,6 @@ impl<I: Io<Handover>> Shard<I> {
             cleanup: VecDeque::new(),
             scans: scans::ScanState::default(),
             drain: None,
-            listeners: Vec::new(),
             moving: 0,
             accept_paused: false,
             budget: 0,
@@ -255,7 +259,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.scans.is_idle()
             && self.drain.is_none();
         let mut events = std::mem::take(&mut self.events);
-        let asleep = idle && self.mesh.prepare_sleep(self.wanted_room());
+        let asleep = idle && self.mesh.prepare_sleep();
         let deadline = match (asleep, self.drain.is_some()) {
             (true, _) => Some(self.wheel.next_due()),
             (false, true) => Some(self.io.now().plus_ms(1)),
@@ -466,10 +470,11 @@ impl<I: Io<Handover>> Shard<I> {
     fn obey(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Listen(spec) => match self.io.listen(spec) {
-                    Ok((_, addr)) => self.listeners.push(addr),
-                    Err(e) => tracing::error!("shard {} cannot listen on {}: {e}", self.me, spec.addr),
-                },
+                Command::Listen { spec, reply } => {
+                    let opened = self.io.listen(spec).map(drop).map_err(|e| e.to_string());
+                    // Whoever asked may have given up.
+                    let _ = reply.send(opened);
+                }
                 Command::Reload(options) => {
                     self.retained.set_options(publish::retained_options(&options, self.shards.into()));
                     self.local.options = options;

@@ -68,8 +68,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn check_publish(&self, conn: Conn, p: &Publish) -> Result<(), Fault> {
         let o = &self.local.options;
-        if p.qos > o.max_qos {
-            let text = format!("expected QoS {} at most, got {}", o.max_qos as u8, p.qos as u8);
+        if p.qos > o.qos_max() {
+            let text = format!("expected QoS {} at most, got {}", o.max_qos, p.qos as u8);
             return Err(Fault::new(ReasonCode::QOS_NOT_SUPPORTED, text));
         }
         if p.retain && !o.retain_available {
@@ -117,7 +117,7 @@ impl<I: Io<Handover>> Shard<I> {
             if let Some(s) = routing.expiry_s {
                 m.head.expires = self.local.now.plus_s(u64::from(s));
             }
-            m.properties = routing.forwarded(scratch);
+            m.properties = routing.forward.bytes(scratch);
         }
         let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Next::Gone) };
         m.head.publisher = session.key;

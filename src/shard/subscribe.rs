@@ -56,7 +56,7 @@ impl<I: Io<Handover>> Shard<I> {
         if !to.filter.is_exact() && !o.wildcard_available {
             return Ok(ReasonCode::WILDCARD_NOT_SUPPORTED);
         }
-        let qos = options.qos.min(o.max_qos);
+        let qos = options.qos.min(o.qos_max());
         let max_subscriptions = o.max_subscriptions as usize;
         let Some(session) = self.local.sessions.get(index) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);

@@ -1,0 +1,277 @@
+//! Builds the shards' threads, passes the operator's commands on, and takes leave of them.
+//!
+//! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
+//! are known, each gets the addresses of all, and only then listeners open.
+
+use crate::config::{BrokerOptions, Config, IoChoice};
+use crate::io::{
+    Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Waker, available_cores, choose, pin_to_core,
+    Reservation, raise_open_files, reserve,
+};
+use crate::limits::SHARDS_MAX;
+use crate::map::Keyed;
+use crate::mesh::{Mesh, mesh};
+use crate::shard::{Command, Farewell, Handover, Parts, Shard};
+use crate::stats::{Counters, Ledger};
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The running shards.
+#[derive(Debug)]
+pub struct Broker {
+    shards: Vec<Handle>,
+    addresses: Vec<SocketAddr>,
+    description: String,
+    failed: watch::Receiver<Option<String>>,
+    /// Keep other processes from sharing our ports.
+    _reservations: Vec<Reservation>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    commands: Sender<Command>,
+    waker: Waker,
+    thread: JoinHandle<Farewell>,
+}
+
+/// What a thread needs to become a shard.
+struct Seat {
+    me: usize,
+    shards: usize,
+    core: Option<usize>,
+    seed: u64,
+    mesh: Mesh,
+    config: Config,
+    chosen: Chosen,
+    driver: DriverOptions,
+    commands: Receiver<Command>,
+    ready: Sender<Result<(usize, Address<Handover>, Waker), String>>,
+    peers: Receiver<Vec<Address<Handover>>>,
+}
+
+impl Broker {
+    /// Starts all shards and opens the listeners. The error is one line that says what to do.
+    pub fn start(config: &Config) -> Result<Broker, String> {
+        let options = &config.broker;
+        let reservations = options
+            .listen
+            .iter()
+            .map(|addr| reserve(*addr, "--mqtt").map_err(|e| e.to_string()))
+            .collect::<Result<Vec<_>, _>>()?;
+        raise_open_files();
+        let chosen = choose(match options.io {
+            IoChoice::Auto => IoMode::Auto,
+            IoChoice::Uring => IoMode::Uring,
+            IoChoice::Epoll => IoMode::Epoll,
+        })?;
+        if let Some(warning) = chosen.warning() {
+            tracing::warn!("{warning}");
+        }
+        let cores = available_cores();
+        let shards = shard_count(options, cores.len());
+        let (alarm, failed) = watch::channel(None);
+        let (ready, seats_ready) = channel();
+        let seed = ahash::RandomState::new().hash_one("ringmq");
+        let mut handles = Vec::new();
+        let mut peers = Vec::new();
+        for (me, mesh) in mesh(shards).into_iter().enumerate() {
+            let (commands, inbox) = channel();
+            let (peers_to, peers_from) = channel();
+            let seat = Seat {
+                me,
+                shards,
+                core: options.pin.then(|| cores.get(me % cores.len().max(1)).copied()).flatten(),
+                seed,
+                mesh,
+                config: config.clone(),
+                chosen: chosen.clone(),
+                driver: driver_options(options, shards),
+                commands: inbox,
+                ready: ready.clone(),
+                peers: peers_from,
+            };
+            let alarm = Alarm { me, alarm: alarm.clone(), ended: false };
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{me}"))
+                .spawn(move || seat.run(alarm))
+                .map_err(|e| format!("cannot start a thread for shard {me}: {e}; raise the limit on threads"))?;
+            peers.push(peers_to);
+            handles.push((commands, thread));
+        }
+        drop(ready);
+        let mut seats = vec![None; shards];
+        for seat in seats_ready {
+            let (me, address, waker) = seat?;
+            seats[me] = Some((address, waker));
+        }
+        let seats: Option<Vec<_>> = seats.into_iter().collect();
+        let seats = seats.ok_or("a shard ended while it started; the log above says why")?;
+        let addresses: Vec<_> = seats.iter().map(|(address, _)| address.clone()).collect();
+        for peer in peers {
+            // A thread that ended in between has raised the alarm.
+            let _ = peer.send(addresses.clone());
+        }
+        let shards: Vec<Handle> = handles
+            .into_iter()
+            .zip(seats)
+            .map(|((commands, thread), (_, waker))| Handle { commands, waker, thread })
+            .collect();
+        let description = format!("{} shard(s), {}", shards.len(), chosen.describe());
+        let addresses = reservations.iter().map(|r| r.addr()).collect();
+        let broker = Broker { shards, addresses, description, failed, _reservations: reservations };
+        broker.listen(options)?;
+        Ok(broker)
+    }
+
+    fn listen(&self, options: &BrokerOptions) -> Result<(), String> {
+        let (reply, replies) = channel();
+        for addr in &self.addresses {
+            let spec = ListenSpec { addr: *addr, backlog: options.backlog };
+            self.tell(|| Command::Listen { spec, reply: reply.clone() });
+        }
+        drop(reply);
+        for opened in replies {
+            opened?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for shard in &self.shards {
+            // A shard that is gone has raised the alarm.
+            let _ = shard.commands.send(command());
+            shard.waker.wake();
+        }
+    }
+
+    /// Where MQTT is served.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Shards and driver, for the log.
+    pub fn describe(&self) -> &str {
+        &self.description
+    }
+
+    /// Options of the sessions hold from now on; everything else needs a restart.
+    pub fn reload(&self, config: &Config) {
+        self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
+    }
+
+    /// Resolves with the reason when a shard ends that was not told to.
+    pub fn failed(&self) -> impl Future<Output = String> + use<> {
+        let mut failed = self.failed.clone();
+        async move {
+            match failed.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tells 5.0 clients 0x8B, flushes, closes, and ends the threads. Blocks until then; what takes longer than
+    /// `within` is cut off.
+    pub fn drain(self, within: Duration) {
+        let within_ms = within.as_millis() as u64;
+        self.tell(|| Command::Drain { within_ms });
+        let mut counters = Counters::default();
+        let mut ledger = Ledger::default();
+        for (me, shard) in self.shards.into_iter().enumerate() {
+            let Ok(farewell) = shard.thread.join() else { continue };
+            tracing::debug!("shard {me}: {}", line(&farewell.counters));
+            tracing::debug!("shard {me}: {}", farewell.driver);
+            counters.add(&farewell.counters);
+            ledger.merge(&farewell.ledger);
+        }
+        tracing::debug!("all shards: {}", line(&counters));
+        for (cause, count) in ledger.totals().filter(|(_, count)| *count > 0) {
+            tracing::info!("dropped: {count} ({})", cause.name());
+        }
+    }
+}
+
+fn line(counters: &Counters) -> String {
+    let parts: Vec<String> =
+        counters.iter().filter(|(_, v)| *v > 0).map(|(name, value)| format!("{name}={value}")).collect();
+    parts.join(" ")
+}
+
+fn shard_count(options: &BrokerOptions, cores: usize) -> usize {
+    let automatic = if cores >= 4 { cores - 1 } else { cores };
+    let wanted = if options.shards == 0 { automatic } else { usize::from(options.shards) };
+    wanted.clamp(1, SHARDS_MAX)
+}
+
+fn driver_options(options: &BrokerOptions, shards: usize) -> DriverOptions {
+    let defaults = DriverOptions { peer_address: options.peer_address, ..DriverOptions::default() };
+    match options.max_connections {
+        0 => defaults,
+        // Each shard takes its share, so that all of them together never hold more.
+        max => DriverOptions { connections_max: (max / shards as u32).max(1), ..defaults },
+    }
+}
+
+/// Tells when a shard's thread ends by a panic.
+struct Alarm {
+    me: usize,
+    alarm: watch::Sender<Option<String>>,
+    ended: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.alarm.send_replace(Some(format!("shard {} ended by a fault of the broker", self.me)));
+        }
+    }
+}
+
+impl Seat {
+    fn run(self, mut alarm: Alarm) -> Farewell {
+        let nothing = || Farewell {
+            counters: Counters::default(),
+            ledger: Ledger::default(),
+            driver: "not started".into(),
+        };
+        if let Some(core) = self.core
+            && let Err(e) = pin_to_core(core)
+        {
+            tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
+        }
+        let mut io = match Driver::<Handover>::new(&self.chosen, &self.driver) {
+            Ok(io) => io,
+            Err(e) => {
+                alarm.ended = true;
+                let _ = self.ready.send(Err(format!("cannot start the driver of shard {}: {e}", self.me)));
+                return nothing();
+            }
+        };
+        let _ = self.ready.send(Ok((self.me, io.address(), io.waker())));
+        drop(self.ready);
+        let Ok(peers) = self.peers.recv() else {
+            alarm.ended = true;
+            return nothing();
+        };
+        io.set_peers(peers);
+        let shard = Shard::new(Parts {
+            io,
+            mesh: self.mesh,
+            me: self.me as u16,
+            shards: self.shards,
+            keyed: Keyed::new(self.seed),
+            seed: self.seed.rotate_left(7 * self.me as u32 + 1),
+            options: self.config.mqtt.clone(),
+            log_lines_per_s: self.config.log.shard_lines_per_s,
+            commands: self.commands,
+        });
+        let farewell = shard.run();
+        alarm.ended = true;
+        farewell
+    }
+}
+
