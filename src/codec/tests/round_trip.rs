@@ -196,3 +196,25 @@ fn a_publish_that_cannot_be_has_a_length_above_the_limit() {
     let fits = PublishOut { payload: &payload[3..], ..out };
     assert_eq!(publish_len(Version::V311, &fits), crate::limits::PACKET_BYTES_MAX as usize);
 }
+
+/// Table 1-1 of 5.0.
+#[test]
+fn variable_byte_integers_grow_where_the_standard_says() {
+    for (value, len) in [
+        (0, 1),
+        (127, 1),
+        (128, 2),
+        (16_383, 2),
+        (16_384, 3),
+        (2_097_151, 3),
+        (2_097_152, 4),
+        (268_435_455, 4),
+    ] {
+        let mut bytes = Vec::new();
+        bytes.varint(value);
+        assert_eq!((bytes.len(), super::super::write::varint_len(value)), (len, len));
+        let mut from = super::super::read::Reader::new(&bytes);
+        assert_eq!(from.varint(), Ok(value as u32));
+        assert!(from.is_empty());
+    }
+}
