@@ -148,7 +148,7 @@ impl Retained {
             self.expiring -= usize::from(old.view().head.expires != Moment::NEVER);
             return Ok(Some(old));
         }
-        let place = self.order.seek(|index| self.topic(index) < topic);
+        let place = self.order.seek(|index| self.topic(index) < topic.as_bytes());
         let index = self.messages.insert(message);
         self.order.insert(place, index);
         self.table.insert_unique(Slot::spread(hash), Slot { hash, index }, |slot| Slot::spread(slot.hash));
@@ -216,7 +216,7 @@ impl Retained {
     }
 
     fn find(&self, hash: u32, topic: &str) -> Option<u32> {
-        let same = |slot: &Slot| slot.hash == hash && self.topic(slot.index) == topic;
+        let same = |slot: &Slot| slot.hash == hash && self.topic(slot.index) == topic.as_bytes();
         self.table.find(Slot::spread(hash), same).map(|slot| slot.index)
     }
 
@@ -225,8 +225,9 @@ impl Retained {
         (hash ^ hash >> 32) as u32
     }
 
-    fn topic(&self, index: u32) -> &str {
-        self.messages[index].topic()
+    /// As bytes, whose order is that of the text.
+    fn topic(&self, index: u32) -> &[u8] {
+        self.messages[index].topic().as_bytes()
     }
 }
 

@@ -37,8 +37,8 @@ impl Retained {
         }
         let prefix = literal_prefix(filter);
         let mut place = match after {
-            Some(after) if after >= prefix => self.order.seek(|index| self.topic(index) <= after),
-            _ => self.order.seek(|index| self.topic(index) < prefix),
+            Some(after) if after >= prefix => self.order.seek(|index| self.topic(index) <= after.as_bytes()),
+            _ => self.order.seek(|index| self.topic(index) < prefix.as_bytes()),
         };
         let (mut steps, end) = (0, out.len() + limit.max(1));
         let mut seek = String::new();
@@ -64,7 +64,7 @@ impl Retained {
                 Compared::Step => place = self.order.next(place),
                 Compared::Seek => {
                     debug_assert!(&*seek > last, "a seek goes forward, from {last:?} to {seek:?}");
-                    place = self.order.seek(|index| self.topic(index) < seek.as_str());
+                    place = self.order.seek(|index| self.topic(index) < seek.as_bytes());
                 }
                 Compared::Done => return Scan::Done,
             }

@@ -211,7 +211,7 @@ fn a_sweep_removes_what_expired_within_its_budget() {
     assert!(!retained.expire(NOW, 70, &mut removed));
     assert!(retained.expire(NOW, 10, &mut removed), "the end of the pass");
     assert_eq!((removed.len(), retained.len()), (50, 50));
-    assert!(removed.iter().all(|message| payload(message) % 2 == 0));
+    assert!(removed.iter().all(|message| payload(message).is_multiple_of(2)));
     assert!(retained.get("t/1", NOW).is_some() && retained.get("t/1", NOW.plus_ms(1)).is_none());
     while !retained.expire(NOW.plus_ms(1), 7, &mut removed) {}
     assert!(retained.is_empty() && retained.bytes() == 0);

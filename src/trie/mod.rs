@@ -5,8 +5,8 @@
 //! [`Trie::unsubscribe`] return what there is to announce, and the others feed it to [`Trie::announced`] and
 //! [`Trie::withdrawn`]. Share groups are announced as counts of members, coalesced: [`Trie::next_dirty_group`].
 //!
-//! Layout: a table of exact filters by key, a tree of levels for those with wildcards ([`nodes`]); both lead to
-//! a [`place`], four bytes where it is simple; local filters are routes in a slab with their subscribers.
+//! Layout: a table of exact filters by key, a tree of levels for those with wildcards (`nodes`); both lead to
+//! a `place`, four bytes where it is simple; local filters are routes in a slab with their subscribers.
 //!
 //! Invariants:
 //! - A place is there if a local route, a remote bit or a group is at it; a node if it has a place or a child.
@@ -16,6 +16,8 @@
 //!
 //! Traps: [`RouteId`] and [`GroupId`] are indices and are reused, and a removal moves the last subscriber of a
 //! list to where the removed one was: whoever walks a list in parts must not let the trie change in between.
+//! How much there may be is not known here: sessions bound their subscriptions, the ledger adds up
+//! [`Trie::stats`].
 
 mod groups;
 mod matching;
@@ -101,11 +103,32 @@ impl SubRef {
 
     /// Whether it names a share group.
     pub fn is_shared(self) -> bool {
-        matches!(self.target(), Target::Group(_))
+        self.group().is_some()
+    }
+
+    /// The share group that it names.
+    pub fn group(self) -> Option<GroupId> {
+        match self.target() {
+            Target::Group(group) => Some(GroupId(group)),
+            Target::Route(_) => None,
+        }
     }
 }
 
 const _: () = assert!(std::mem::size_of::<Option<SubRef>>() == 4);
+
+impl From<RouteId> for SubRef {
+    /// With [`Trie::describe`]: whether a session that was seen in a list is still subscribed.
+    fn from(route: RouteId) -> SubRef {
+        SubRef::new(&Target::Route(route.0))
+    }
+}
+
+impl From<GroupId> for SubRef {
+    fn from(group: GroupId) -> SubRef {
+        SubRef::new(&Target::Group(group.0))
+    }
+}
 
 /// A local filter, from [`Matches`]. Valid until the trie changes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]

@@ -309,6 +309,7 @@ impl Model {
             for member in list {
                 let known = &self.local[&(filter.to_owned(), Some(name.to_owned()), member.session)];
                 assert_eq!((known.online, known.sub), (online, *member));
+                assert_eq!((known.at, known.at.group()), (SubRef::from(id), Some(id)));
             }
         }
         let is_local = (online, offline) != (0, 0);
@@ -443,5 +444,17 @@ fn a_filter_of_many_subscribers_is_one_slice() {
     }
     let mut left: Vec<u32> = trie.subscribers(out.routes[0]).iter().map(|sub| sub.session).collect();
     left.sort_unstable();
+    let name = SubRef::from(out.routes[0]);
+    assert!(trie.describe(name, 998).is_some() && trie.describe(name, 999).is_none());
     assert_eq!(left, (0..1000).step_by(2).collect::<Vec<u32>>());
+}
+
+#[test]
+fn mqtt_4_7_2_1_leading_wildcards_skip_system_topics() {
+    let mut trie = trie(u64::MAX);
+    for filter in ["#", "+/#", "+/a", "$SYS/#", "$SYS/+"] {
+        trie.subscribe(&to(filter), sub(1));
+    }
+    assert_eq!(matched(&trie, "$SYS/a"), ["$SYS/#", "$SYS/+"]);
+    assert_eq!(matched(&trie, "a/$SYS"), ["#", "+/#"]);
 }
