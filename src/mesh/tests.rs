@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)] // The configuration spares test functions only, not their helpers.
+
 use super::*;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::time::Moment;
