@@ -1,0 +1,115 @@
+//! What travels between shards.
+
+use crate::limits::RING_ENTRY_BYTES;
+use crate::message::{Message, QoS};
+use std::sync::Arc;
+
+/// A route as replicas know it.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub enum Route {
+    /// The key of a topic filter without wildcards ([`crate::map::Keyed`]).
+    Exact(u64),
+    /// A topic filter with wildcards, in full.
+    Wildcard(Arc<str>),
+}
+
+/// A control message from one shard to another.
+///
+/// For each of them: nobody may drop it. A full ring sends it to the sender's overflow for that target, in
+/// order, and [`super::Mesh::pump`] moves it on as the target drains; the target's ring for room wakes a
+/// sleeping sender. What each variant adds is what bounds its number, and who waits for it.
+#[derive(Debug)]
+pub enum Control {
+    /// The source has a subscriber where it had none. Bounded by the subscriptions of clients whose SUBACK
+    /// is held back until it is in the ring; a client has a bounded number of packets under way.
+    Announce(Route),
+    /// The source's last subscriber is gone. Bounded as [`Control::Announce`], by UNSUBACKs, and by the
+    /// budget of the cursor that cleans up after sessions.
+    Withdraw(Route),
+    /// A queue of the source behind this route is full (`queue_full = reject`). One per route until
+    /// [`Control::RouteNotFull`]; while it is late, messages are routed and counted as lost at the source.
+    RouteFull(Route),
+    /// The queues behind this route have room again. One per [`Control::RouteFull`]; while it is late,
+    /// publishers are answered 0x97 for longer.
+    RouteNotFull(Route),
+    /// The members that a shared subscription has on the source. Absolute, coalesced by the sender: one per
+    /// group and tick; a late one costs a hand-on.
+    GroupCount {
+        /// The filter without `$share/name/`.
+        route: Route,
+        /// The key of filter and share name.
+        group: u64,
+        /// Members that are connected.
+        online: u32,
+        /// Members whose session is kept and not connected.
+        offline: u32,
+    },
+    /// The target keeps this as the retained message of its topic. Bounded by publishers, whose PUBACK waits
+    /// until it has left the overflow.
+    RetainSet(Message),
+    /// The target forgets the retained message of this topic. Bounded as [`Control::RetainSet`].
+    RetainClear(Box<str>),
+    /// The target looks for retained messages. Bounded by the scans that a source may have open; a late one
+    /// delays retained messages.
+    ScanRequest(Box<ScanRequest>),
+    /// A retained message that a scan found. Bounded by the request's limit: a page is a credit.
+    ScanItem {
+        /// [`ScanRequest::scan`].
+        scan: u64,
+        /// What was found.
+        message: Message,
+    },
+    /// The page of a scan is complete. One per request.
+    ScanPage {
+        /// [`ScanRequest::scan`].
+        scan: u64,
+        /// Whether there is nothing behind it.
+        done: bool,
+    },
+    /// A message of a shared subscription whose member here fell out; the target delivers or hands it on.
+    /// Bounded by the inflight windows and queues of the sessions that end, and by their cursor's budget.
+    HandOn(Box<HandOn>),
+}
+
+const _: () = assert!(size_of::<Control>() <= RING_ENTRY_BYTES);
+const _: () = assert!(size_of::<Envelope>() <= RING_ENTRY_BYTES);
+
+/// Asks for one page of retained messages.
+#[derive(Debug)]
+pub struct ScanRequest {
+    /// The source's name of the scan; it is in each reply.
+    pub scan: u64,
+    /// The topic filter.
+    pub filter: Box<str>,
+    /// The topic after which to go on; `None` at the start.
+    pub after: Option<Box<str>>,
+    /// Messages of a page at most.
+    pub limit: u32,
+}
+
+/// A message on its way to another member of its shared subscription.
+#[derive(Debug)]
+pub struct HandOn {
+    /// The message.
+    pub message: Message,
+    /// The key of filter and share name.
+    pub group: u64,
+    /// A bit for each shard that had it already.
+    pub tried: u64,
+    /// The QoS it had for the member that fell out; the next member's may be lower.
+    pub qos: QoS,
+}
+
+/// A published message for one target shard, which matches its own subscribers again.
+///
+/// Nobody may drop it. The publisher reserves room before its first push, so a full ring is met only by
+/// socket input: the publisher stops decoding, and the target's ring for room wakes its shard.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The message.
+    pub message: Message,
+    /// Keys of the shared subscriptions for which this target was picked.
+    pub picks: Option<Box<[u64]>>,
+    /// Whether the ordinary subscribers of the target get it, or only the picks.
+    pub normal: bool,
+}
