@@ -63,6 +63,8 @@ counters! {
     Counter data_ring_full "Times that a target's data ring had no room.",
     Counter cursors "Fan-outs and scans that were resumed in a later tick.",
     Counter starved "Receives that found no buffer.",
+    Counter accepts "Connections accepted.",
+    Counter connect_timeouts "Connections closed because no CONNECT came in time.",
     Counter connects "Connections that got a CONNACK of success.",
     Counter disconnects "Connections that ended after that.",
     Counter hand_overs_out "Connections handed to their home shard.",
@@ -131,6 +133,7 @@ causes! {
     NoMember "no_member" "Its shared subscription had no member that could take it.",
     SessionEnded "session_ended" "It was queued for a session that ended.",
     SharedSessionEnded "shared_session_ended" "As above, by a shared subscription with no other member.",
+    RetainedFull "retained_full" "Not retained: the bound on retained messages was reached.",
     OfflineQos0 "offline_qos0" "QoS 0, and the session was not connected.",
 }
 

@@ -5,15 +5,14 @@
 
 use crate::config::{BrokerOptions, Config, IoChoice};
 use crate::io::{
-    Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Waker, available_cores, choose, pin_to_core,
-    Reservation, raise_open_files, reserve,
+    Address, Chosen, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose, open,
+    pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::SHARDS_MAX;
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Ledger};
-use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -98,7 +97,9 @@ impl Broker {
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{me}"))
                 .spawn(move || seat.run(alarm))
-                .map_err(|e| format!("cannot start a thread for shard {me}: {e}; raise the limit on threads"))?;
+                .map_err(|e| {
+                    format!("cannot start a thread for shard {me}: {e}; raise the limit on threads")
+                })?;
             peers.push(peers_to);
             handles.push((commands, thread));
         }
@@ -243,7 +244,7 @@ impl Seat {
         {
             tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
         }
-        let mut io = match Driver::<Handover>::new(&self.chosen, &self.driver) {
+        let mut io = match open::<Handover>(&self.chosen, &self.driver) {
             Ok(io) => io,
             Err(e) => {
                 alarm.ended = true;
@@ -274,4 +275,3 @@ impl Seat {
         farewell
     }
 }
-

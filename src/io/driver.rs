@@ -1,7 +1,7 @@
 //! What the drivers have in common: options, counters, addresses, and the choice between them at run time.
 
-use super::net::Waker;
 use super::Conn;
+use super::net::Waker;
 use crate::limits;
 use crate::time::Moment;
 use std::os::fd::OwnedFd;

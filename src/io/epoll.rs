@@ -291,7 +291,8 @@ impl<H: Send> Epoll<H> {
     fn accept(&mut self, index: usize, now: Moment, events: &mut Vec<Event<H>>) {
         for _ in 0..limits::ACCEPTS_PER_TURN {
             // An index that waits for its `Closed` to be reported is free in the next turn.
-            let index_free = !self.free.is_empty() || self.slots.len() < self.options.connections_max as usize;
+            let index_free =
+                !self.free.is_empty() || self.slots.len() < self.options.connections_max as usize;
             if !index_free || self.room() == 0 || self.paused || self.stalled_until.is_some() {
                 return;
             }

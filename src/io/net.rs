@@ -207,9 +207,8 @@ pub(super) fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let len = size_of_val(&linger) as libc::socklen_t;
     // SAFETY: the value lives through the call and has the length given. A failure leaves a plain close.
-    let _ = unsafe {
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len)
-    };
+    let _ =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
 }
 
 /// The result of a system call that answers -1 on failure.

@@ -1,17 +1,8 @@
 //! What travels between shards.
 
 use crate::limits::RING_ENTRY_BYTES;
-use crate::message::{Message, QoS};
-use std::sync::Arc;
-
-/// A route as replicas know it.
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
-pub enum Route {
-    /// The key of a topic filter without wildcards ([`crate::map::Keyed`]).
-    Exact(u64),
-    /// A topic filter with wildcards, in full.
-    Wildcard(Arc<str>),
-}
+use crate::message::Message;
+use crate::trie::RouteBuf;
 
 /// A control message from one shard to another.
 ///
@@ -22,21 +13,21 @@ pub enum Route {
 pub enum Control {
     /// The source has a subscriber where it had none. Bounded by the subscriptions of clients whose SUBACK
     /// is held back until it is in the ring; a client has a bounded number of packets under way.
-    Announce(Route),
+    Announce(RouteBuf),
     /// The source's last subscriber is gone. Bounded as [`Control::Announce`], by UNSUBACKs, and by the
     /// budget of the cursor that cleans up after sessions.
-    Withdraw(Route),
+    Withdraw(RouteBuf),
     /// A queue of the source behind this route is full (`queue_full = reject`). One per route until
     /// [`Control::RouteNotFull`]; while it is late, messages are routed and counted as lost at the source.
-    RouteFull(Route),
+    RouteFull(RouteBuf),
     /// The queues behind this route have room again. One per [`Control::RouteFull`]; while it is late,
     /// publishers are answered 0x97 for longer.
-    RouteNotFull(Route),
+    RouteNotFull(RouteBuf),
     /// The members that a shared subscription has on the source. Absolute, coalesced by the sender: one per
     /// group and tick; a late one costs a hand-on.
     GroupCount {
         /// The filter without `$share/name/`.
-        route: Route,
+        route: RouteBuf,
         /// The key of filter and share name.
         group: u64,
         /// Members that are connected.
@@ -63,8 +54,8 @@ pub enum Control {
     ScanPage {
         /// [`ScanRequest::scan`].
         scan: u64,
-        /// Whether there is nothing behind it.
-        done: bool,
+        /// The topic behind which the next page goes on; `None` when there is nothing behind this one.
+        after: Option<Box<str>>,
     },
     /// A message of a shared subscription whose member here fell out; the target delivers or hands it on.
     /// Bounded by the inflight windows and queues of the sessions that end, and by their cursor's budget.
@@ -96,8 +87,8 @@ pub struct HandOn {
     pub group: u64,
     /// A bit for each shard that had it already.
     pub tried: u64,
-    /// The QoS it had for the member that fell out; the next member's may be lower.
-    pub qos: QoS,
+    /// No connected member was found anywhere: a session that waits for its client takes it.
+    pub offline: bool,
 }
 
 /// A published message for one target shard, which matches its own subscribers again.

@@ -17,7 +17,7 @@ mod control;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use control::{Control, Envelope, HandOn, Route, ScanRequest};
+pub use control::{Control, Envelope, HandOn, ScanRequest};
 
 use crate::io::ShardId;
 use crate::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, SHARDS_MAX};
@@ -38,7 +38,6 @@ pub struct Mesh {
     bell: Doorbell,
     /// Sequence of the last control message handed in.
     mark: u64,
-    flushed: u64,
     /// Control messages in all overflows.
     overflow: usize,
     /// Peers with control messages before the tails that were read.
@@ -127,7 +126,6 @@ impl Mesh {
             peers: Vec::new(),
             bell,
             mark: 0,
-            flushed: 0,
             overflow: 0,
             control_pending: 0,
             data_pending: 0,
@@ -186,10 +184,10 @@ impl Mesh {
         self.mark
     }
 
-    /// Up to which sequence everything is in the peers' rings and published, as of the last
-    /// [`Mesh::flush`]. Never falls.
+    /// Up to which sequence everything is in the peers' rings; the next [`Mesh::flush`] publishes it. An answer
+    /// that depends on it may be written now, and given to the driver behind that flush. Never falls.
     pub fn flushed(&self) -> u64 {
-        self.flushed
+        self.first_in_overflow().map_or(self.mark, |first| first - 1)
     }
 
     /// Moves overflow into the rings as room allows; [`Mesh::flush`] does so, too.
@@ -314,7 +312,6 @@ impl Mesh {
                 peer.data_in.release();
             }
         }
-        self.flushed = self.first_in_overflow().map_or(self.mark, |first| first - 1).max(self.flushed);
         if pushed | popped == 0 {
             return 0;
         }

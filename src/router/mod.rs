@@ -9,7 +9,7 @@ use crate::limits::SHARDS_MAX;
 use crate::map::Keyed;
 use crate::message::MessageRef;
 use crate::session::SharedStrategy;
-use crate::trie::{GroupId, Matches, ShardCount, Sub, Trie};
+use crate::trie::{GroupId, Matches, Sub, Trie};
 
 /// Which members come into question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,4 +183,3 @@ impl Router {
         self.random >> 11
     }
 }
-

@@ -178,8 +178,7 @@ impl Link {
             forward: m.properties,
             payload: m.payload,
         };
-        if self.packet_bytes_max != u32::MAX
-            && publish_len(self.version, &p) > self.packet_bytes_max as usize
+        if self.packet_bytes_max != u32::MAX && publish_len(self.version, &p) > self.packet_bytes_max as usize
         {
             return Err(Unsent::TooLarge);
         }

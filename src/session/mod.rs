@@ -184,7 +184,10 @@ impl Session {
 
     /// QoS and RETAIN that a subscription gives a message.
     pub fn terms(sub: &Sub, m: &MessageRef) -> (QoS, bool) {
-        (QoS::from_bits(sub.options.qos()).unwrap_or_default().min(m.head.qos), sub.options.retain_as_published() && m.head.retain)
+        (
+            QoS::from_bits(sub.options.qos()).unwrap_or_default().min(m.head.qos),
+            sub.options.retain_as_published() && m.head.retain,
+        )
     }
 
     /// Delivers a message: written to the connection, queued, or dropped and counted.

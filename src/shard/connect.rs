@@ -87,7 +87,8 @@ impl<I: Io<Handover>> Shard<I> {
             c.phase = Phase::Serving;
             c.session = Some(index);
             c.keep_alive_ms = keep_alive_ms as u32;
-            let properties = if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY };
+            let properties =
+                if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY };
             let session_present = present && version > Version::V31;
             let code = ReasonCode::SUCCESS;
             c.link.push(&Packet::ConnAck(ConnAck { session_present, code, properties }), ctx);
@@ -137,7 +138,10 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn move_home(&mut self, conn: Conn, home: ShardId, bytes: Vec<u8>) -> Next {
         let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
-        debug_assert!(!c.busy && c.armed == super::Armed::Nothing, "a connection moves only when it is still");
+        debug_assert!(
+            !c.busy && c.armed == super::Armed::Nothing,
+            "a connection moves only when it is still"
+        );
         c.phase = Phase::Moving;
         c.pending = Vec::new();
         let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer });
@@ -165,7 +169,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_move_failed(&mut self, conn: Conn, item: &Handover, errno: i32) {
         self.moving -= 1;
         self.local.counters.hand_over_failures += 1;
-        if self.log.allow(self.local.now) {
+        if self.may_log() {
             tracing::warn!(errno, shard = self.me, "a connection could not move to its home shard");
         }
         let version = match crate::codec::decode(Version::V311, first_packet(&item.bytes)) {
@@ -189,7 +193,7 @@ impl<I: Io<Handover>> Shard<I> {
             let connack = ConnAck { session_present: false, code: refusal.code, properties };
             c.link.push(&Packet::ConnAck(connack), ctx);
         });
-        if self.log.allow(self.local.now) {
+        if self.may_log() {
             tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
         }
         self.shut_gently(conn);
@@ -220,7 +224,7 @@ impl<I: Io<Handover>> Shard<I> {
 }
 
 fn first_packet(bytes: &[u8]) -> &[u8] {
-    match crate::codec::frame(bytes, usize::MAX) {
+    match crate::codec::frame(bytes, u32::MAX) {
         Ok(crate::codec::Framed::Packet { total, .. }) => &bytes[..total],
         _ => bytes,
     }

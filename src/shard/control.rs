@@ -9,7 +9,6 @@ impl<I: Io<Handover>> Shard<I> {
     /// Handles what the other shards had announced when the tails of their rings were read.
     pub(super) fn drain_control(&mut self) {
         while let Some((from, control)) = self.mesh.next_control() {
-            self.local.counters.control_in += 1;
             self.handle_control(from, control);
         }
         self.answer_scan_requests();
@@ -77,5 +76,4 @@ impl<I: Io<Handover>> Shard<I> {
             ring &= ring - 1;
         }
     }
-
 }

@@ -37,7 +37,6 @@ use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
 use crate::stats::{Counters, Ledger};
-use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
 use connection::{Armed, Connection, Phase, Wait};
@@ -496,6 +495,15 @@ impl<I: Io<Handover>> Shard<I> {
         counters.connections = self.local.conns.len() as u64;
         counters.sessions = self.local.sessions.len() as u64;
         counters.retained = self.retained.len() as u64;
+    }
+
+    /// Whether a line may be logged that a peer can cause; says how many were left out.
+    fn may_log(&mut self) -> bool {
+        let permit = self.log.permit(self.local.now);
+        if let Some(refused) = permit.filter(|refused| *refused > 0) {
+            tracing::info!(shard = self.me, refused, "log lines were left out");
+        }
+        permit.is_some()
     }
 
     fn random(&mut self) -> u64 {

@@ -3,7 +3,9 @@
 use super::connection::{Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
-use crate::codec::{Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version};
+use crate::codec::{
+    Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version,
+};
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
@@ -103,7 +105,7 @@ impl<I: Io<Handover>> Shard<I> {
                 return at;
             }
             let limit = self.local.options.max_packet_size;
-            let total = match frame(rest, limit as usize) {
+            let total = match frame(rest, limit) {
                 Ok(Framed::Packet { total, .. }) => total,
                 Ok(Framed::Incomplete { .. }) => return at,
                 Err(e) => {
@@ -166,17 +168,22 @@ impl<I: Io<Handover>> Shard<I> {
         match packet {
             Packet::Publish(p) => self.handle_publish(conn, &p),
             Packet::Ack(a) => self.handle_ack(conn, &a),
-            Packet::PingReq => Ok(self.after_announcements(conn, |link, ctx| link.push(&Packet::PingResp, ctx))),
+            Packet::PingReq => {
+                Ok(self.after_announcements(conn, |link, ctx| link.push(&Packet::PingResp, ctx)))
+            }
             Packet::Subscribe(s) => self.handle_subscribe(conn, &s),
             Packet::Unsubscribe(u) => self.handle_unsubscribe(conn, &u),
             Packet::Disconnect(d) => self.handle_disconnect(conn, &d),
-            Packet::Connect(_) => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected one CONNECT, got a second")),
-            Packet::Auth(_) => {
-                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected no AUTH: CONNECT had no authentication method"))
+            Packet::Connect(_) => {
+                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected one CONNECT, got a second"))
             }
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected a packet of a client, got one of a server"))
-            }
+            Packet::Auth(_) => Err(Fault::new(
+                ReasonCode::PROTOCOL_ERROR,
+                "expected no AUTH: CONNECT had no authentication method",
+            )),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => Err(
+                Fault::new(ReasonCode::PROTOCOL_ERROR, "expected a packet of a client, got one of a server"),
+            ),
         }
     }
 
@@ -194,7 +201,8 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(Next::Go);
         }
         let acked = self.local.with_session(index, |session, c, ctx| {
-            let acked = session.outgoing.as_mut().map_or(Acked::Unknown, |o| o.handle_ack(ack.kind, id, ack.code));
+            let acked =
+                session.outgoing.as_mut().map_or(Acked::Unknown, |o| o.handle_ack(ack.kind, id, ack.code));
             let Some(c) = c else { return acked };
             match acked {
                 Acked::Done => session.pump(&mut c.link, ctx),
@@ -245,7 +253,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn fault(&mut self, conn: Conn, fault: Fault) {
         let Some(c) = self.local.conns.get(conn) else { return };
         let (phase, peer) = (c.phase, c.peer);
-        if self.log.allow(self.local.now) {
+        if self.may_log() {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
         match phase {
@@ -293,7 +301,9 @@ impl<I: Io<Handover>> Shard<I> {
             c.wait = Wait::Mark;
             std::mem::replace(&mut c.link.out, before)
         });
-        let (true, Some(bytes), Some(slot)) = (held, bytes, self.local.conns.slot(conn)) else { return Next::Go };
+        let (true, Some(bytes), Some(slot)) = (held, bytes, self.local.conns.slot(conn)) else {
+            return Next::Go;
+        };
         self.held.push_back(super::Held { mark, conn: slot, bytes });
         Next::After
     }
@@ -319,7 +329,7 @@ impl<I: Io<Handover>> Shard<I> {
 
 /// Moves bytes from `rest` to `pending` until its first packet is complete; returns what is left.
 fn complete_first<'a>(pending: &mut Vec<u8>, mut rest: &'a [u8], limit: u32) -> &'a [u8] {
-    while let (false, Ok(Framed::Incomplete { total })) = (rest.is_empty(), frame(pending, limit as usize)) {
+    while let (false, Ok(Framed::Incomplete { total })) = (rest.is_empty(), frame(pending, limit)) {
         let wanted = total.map_or(1, |t| t - pending.len()).min(rest.len());
         let (now, later) = rest.split_at(wanted);
         pending.extend_from_slice(now);

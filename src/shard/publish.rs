@@ -108,7 +108,10 @@ impl<I: Io<Handover>> Shard<I> {
             }
             if let Some(alias) = routing.alias {
                 let resolved = c.link.alias_in(p.topic, alias, alias_max).map_err(|code| {
-                    Fault::new(code, format!("expected a topic alias from 1 to {alias_max} that is known, got {alias}"))
+                    Fault::new(
+                        code,
+                        format!("expected a topic alias from 1 to {alias_max} that is known, got {alias}"),
+                    )
                 })?;
                 topic.clear();
                 topic.push_str(resolved);
@@ -123,9 +126,14 @@ impl<I: Io<Handover>> Shard<I> {
         m.head.publisher = session.key;
         if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
             let o = &self.local.options;
-            let max = if c.link.version == Version::V5 { usize::from(o.max_awaiting_rel) } else { usize::from(u16::MAX) };
+            let max = if c.link.version == Version::V5 {
+                usize::from(o.max_awaiting_rel)
+            } else {
+                usize::from(u16::MAX)
+            };
             let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
-            let forget = if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
+            let forget =
+                if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
             match session.incoming.get_or_insert_default().check(id, max, forget) {
                 Arrival::New => {}
                 Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS)),
@@ -146,7 +154,6 @@ impl<I: Io<Handover>> Shard<I> {
         let mut carried = Carried::borrowed(*m);
         match self.route(&mut carried, Origin::Conn(slot)) {
             Routed::NoRoom(target) => {
-                self.local.counters.data_ring_full += 1;
                 self.wait(conn, Wait::Room);
                 self.waiters[usize::from(target)].push_back(slot);
                 Ok(Next::Wait)
@@ -206,7 +213,12 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let until = c.full_until.unwrap_or(now.plus_s(wait_s));
         if now >= until {
-            self.disconnect(conn, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full", super::sessions::End::Lost);
+            self.disconnect(
+                conn,
+                ReasonCode::QUOTA_EXCEEDED,
+                "a subscriber's queue is full",
+                super::sessions::End::Lost,
+            );
             return Next::Gone;
         }
         c.full_until = Some(until);
@@ -241,7 +253,8 @@ impl<I: Io<Handover>> Shard<I> {
             };
             self.mesh.send(target, envelope);
         }
-        let any = shards != 0 || !self.router.matches.routes.is_empty() || !self.router.local_picks.is_empty();
+        let any =
+            shards != 0 || !self.router.matches.routes.is_empty() || !self.router.local_picks.is_empty();
         let picks = std::mem::take(&mut self.router.local_picks);
         for group in &picks {
             self.deliver_pick(*group, carried);
@@ -321,7 +334,6 @@ impl<I: Io<Handover>> Shard<I> {
                     break;
                 }
                 let Some(envelope) = self.mesh.next_data(source) else { break };
-                self.local.counters.data_in += 1;
                 self.deliver_envelope(source, &envelope);
             }
         }
@@ -374,7 +386,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn store_retained(&mut self, message: Message) {
         if let Err(e) = self.retained.set(message) {
             self.local.ledger.record("", LossCause::RetainedFull, 1);
-            if self.log.allow(self.local.now) {
+            if self.may_log() {
                 tracing::warn!("a message is not retained: {e}");
             }
         }
@@ -421,12 +433,6 @@ impl<I: Io<Handover>> Shard<I> {
             }
         }
     }
-
-    /// Shards for whose rings a publisher waits, as bits.
-    pub(super) fn wanted_room(&self) -> u64 {
-        let waits = |w: &std::collections::VecDeque<Slot>| u64::from(!w.is_empty());
-        self.waiters.iter().enumerate().fold(0, |bits, (at, w)| bits | waits(w) << at)
-    }
 }
 
 fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
@@ -440,7 +446,7 @@ fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
 /// This shard's part of the operator's bounds.
 pub(super) fn retained_options(o: &Options, shards: usize) -> retained::Options {
     retained::Options {
-        messages_max: (o.max_retained / shards as u64).max(1) as usize,
+        messages_max: (o.max_retained as usize / shards).max(1),
         bytes_max: (o.max_retained_bytes / shards as u64).max(1) as usize,
     }
 }

@@ -175,20 +175,22 @@ impl<I: Io<Handover>> Shard<I> {
     /// Drains the control rings once more for requests that were popped just now, so that they find what was
     /// acknowledged before they were made.
     pub(super) fn answer_scan_requests(&mut self) {
-        while !self.scans.fresh.is_empty() {
-            let fresh = std::mem::take(&mut self.scans.fresh);
-            self.mesh.read_tails();
-            while let Some((from, control)) = self.mesh.next_control() {
-                self.local.counters.control_in += 1;
-                self.handle_control(from, control);
-            }
-            self.scans.due.extend(fresh);
+        if self.scans.fresh.is_empty() {
+            return;
         }
+        // Once: requests that come with it wait for the next tick, else peers could keep this going.
+        let fresh = std::mem::take(&mut self.scans.fresh);
+        self.mesh.read_control_tails();
+        while let Some((from, control)) = self.mesh.next_control() {
+            self.handle_control(from, control);
+        }
+        self.scans.due.extend(fresh);
     }
 
     fn answer_scan(&mut self, from: ShardId, mut request: Box<ScanRequest>, steps: &mut usize) {
         let mut page = std::mem::take(&mut self.scans.page);
-        let outcome = self.scan_here(&request.filter, request.after.as_deref(), request.limit, steps, &mut page);
+        let outcome =
+            self.scan_here(&request.filter, request.after.as_deref(), request.limit, steps, &mut page);
         let found = page.len() as u32;
         let scan = request.scan;
         let last = page.last().map(|m| m.topic().into());

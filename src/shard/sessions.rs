@@ -213,7 +213,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Under [`QueueFull::Reject`]: publishers to this session's routes are refused from now on.
     pub(super) fn close_routes(&mut self, index: u32) {
-        let Some(session) = self.local.sessions.get_mut(index).filter(|s| !s.full && !s.ended) else { return };
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| !s.full && !s.ended) else {
+            return;
+        };
         session.full = true;
         for sub in session.subscriptions.as_slice() {
             if let Some((route, true)) = self.trie.local_full(*sub, index, true) {
@@ -247,7 +249,8 @@ impl<I: Io<Handover>> Shard<I> {
             let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };
             let view = on.message.view();
             let strategy = self.local.options.shared_strategy;
-            let target = found.and_then(|g| self.router.pick_shard(&mut self.trie, g, &view, strategy, on.tried, wanted));
+            let target = found
+                .and_then(|g| self.router.pick_shard(&mut self.trie, g, &view, strategy, on.tried, wanted));
             match (found, target) {
                 (Some(group), Some(shard)) if shard == self.me => {
                     let mut carried = Carried::kept(&on.message);
@@ -276,7 +279,9 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn deliver_member(&mut self, group: GroupId, carried: &mut Carried, wanted: Wanted) -> bool {
         let view = carried.view();
         let strategy = self.local.options.shared_strategy;
-        let Some(sub) = self.router.pick_member(&mut self.trie, group, &view, strategy, wanted) else { return false };
+        let Some(sub) = self.router.pick_member(&mut self.trie, group, &view, strategy, wanted) else {
+            return false;
+        };
         let qos = crate::session::Session::terms(&sub, &view).0;
         if wanted == Wanted::Offline && qos == crate::message::QoS::AtMostOnce {
             return false;

@@ -1,7 +1,9 @@
 //! SUBSCRIBE and UNSUBSCRIBE. Their answers leave once all other shards will see what changed.
 
 use super::{Fault, Handover, Next, Shard};
-use crate::codec::{Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions};
+use crate::codec::{
+    Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
+};
 use crate::codec::{UnsubAck, Unsubscribe, Version};
 use crate::io::{Conn, Io};
 use crate::mesh::Control;
@@ -67,8 +69,12 @@ impl<I: Io<Handover>> Shard<I> {
         if over && is_new() {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
-        let packed =
-            SubOptions::new(qos as u8, options.no_local, options.retain_as_published, options.retain_handling as u8);
+        let packed = SubOptions::new(
+            qos as u8,
+            options.no_local,
+            options.retain_as_published,
+            options.retain_handling as u8,
+        );
         let added = self.trie.subscribe(&to, Sub::new(index, packed, id));
         if let Some(route) = added.announce {
             self.mesh.broadcast(|| Control::Announce(route.clone()));
@@ -119,7 +125,9 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn unsubscribe(&mut self, index: u32, from: &Subscribed) -> ReasonCode {
-        let Some(session) = self.local.sessions.get_mut(index) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        let Some(session) = self.local.sessions.get_mut(index) else {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        };
         let Some(sub) = self.trie.find(from) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
         let removed = self.trie.unsubscribe(sub, index);
         if !removed.existed {

@@ -188,6 +188,11 @@ impl Trie {
         self.find_group(key, local).map(GroupId)
     }
 
+    /// Any group with this key, with members here or elsewhere.
+    pub fn any_group_by_key(&self, key: u64) -> Option<GroupId> {
+        self.find_group(key, |_| true).map(GroupId)
+    }
+
     /// What is known of a group.
     pub fn group(&self, id: GroupId) -> GroupView<'_> {
         let group = &self.groups[id.0];

@@ -44,6 +44,7 @@ use place::{Exact, Place, Spot};
 use slab::{NONE, Slab};
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use subs::Subs;
 
 /// What shards call a filter among themselves.
@@ -61,7 +62,7 @@ pub enum RouteBuf {
     /// The key of a filter without wildcards.
     Exact(u64),
     /// The text of a filter with wildcards.
-    Wild(Box<str>),
+    Wild(Arc<str>),
 }
 
 impl RouteBuf {
@@ -387,7 +388,7 @@ impl Trie {
         let entry = &self.routes[route];
         match entry.term {
             NONE => RouteBuf::Exact(self.key(&entry.text)),
-            _ => RouteBuf::Wild(entry.text.clone()),
+            _ => RouteBuf::Wild(entry.text.as_ref().into()),
         }
     }
 
