@@ -9,12 +9,14 @@
 //! - At most one read mode and one send per connection at a time.
 //! - A [`Lease`] is valid until it is released; the driver's buffers outlive it.
 
+mod buffers;
 mod driver;
 mod epoll;
 pub mod net;
 #[cfg(test)]
 mod tests;
 
+pub use buffers::Buffers;
 pub use driver::{Address, DriverOptions, IoStats};
 pub use epoll::Epoll;
 mod stand_in;

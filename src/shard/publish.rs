@@ -7,7 +7,7 @@ use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::{FAN_OUT_AT_ONCE_MAX, FULL_RETRY_MS, TICK_ENVELOPES_MAX};
+use crate::limits::{FULL_RETRY_MS, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
 use crate::mesh::{Control, Envelope};
 use crate::message::{Head, Message, MessageRef, QoS};
@@ -283,7 +283,7 @@ impl<I: Io<Handover>> Shard<I> {
     fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
         let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
         self.budget -= subscribers as isize;
-        if subscribers <= FAN_OUT_AT_ONCE_MAX {
+        if subscribers <= self.fan_out_at_once {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
             } else if subscribers > 0 {
@@ -307,7 +307,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Goes on with fan-outs, in order, within the budget.
     pub(super) fn run_fan_outs(&mut self) {
-        let mut budget = FAN_OUT_AT_ONCE_MAX * 2;
+        let mut budget = self.fan_out_at_once * 2;
         while budget > 0 {
             let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
             let mut carried = Carried::kept(&fan_out.message);
