@@ -242,6 +242,19 @@ impl<I: Io<Handover>> Shard<I> {
         self.place(Box::new(step));
     }
 
+    /// Another shard gave us a message of a share group: a member here takes it, else another shard that had
+    /// no try yet. Choosing anew among all shards could send it back and forth for ever.
+    pub(super) fn take_handed_on(&mut self, mut on: Box<HandOn>) {
+        let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };
+        if let Some(group) = self.trie.any_group_by_key(on.group)
+            && self.deliver_member(group, &mut Carried::kept(&on.message), wanted)
+        {
+            return;
+        }
+        on.tried |= 1 << self.me;
+        self.place(on);
+    }
+
     /// Finds a member for a message of a share group.
     pub(super) fn place(&mut self, mut on: Box<HandOn>) {
         self.local.counters.hand_ons += 1;
