@@ -62,7 +62,7 @@ impl Client {
         let socket = cx.wire.connect(p.id.clone());
         let receive_max = usize::from(p.receive_max.unwrap_or(u16::MAX)).min(cx.plan.options.max_inflight.into());
         let mut link = Link::new(socket, self.links, p.version, receive_max);
-        link.last_write = cx.wire.now;
+        (link.last_write, link.started) = (cx.wire.now, cx.wire.now);
         if !cx.settle && cx.r.chance(10) {
             // Never a CONNECT: the server closes it after the idle timeout.
             trace::reached("mute connection");
@@ -443,6 +443,7 @@ impl Client {
                 let open = self.outgoing.iter().find(|u| !u.released).cloned();
                 let Some(open) = open.filter(|u| cx.oracle.msgs[u.msg as usize].qos == 2) else { return };
                 cx.oracle.msgs[open.msg as usize].times += 1;
+                l.twice.insert(open.pid);
                 self.write_publish(cx, open.msg, Some(open.pid), true, None);
             }
             _ if v5 => {

@@ -65,8 +65,13 @@ pub struct Link {
     pub grey: bool,
     /// Identifiers that only grey packets used.
     pub grey_pids: BTreeSet<u16>,
+    /// QoS 2 identifiers whose PUBLISH was sent twice on this connection.
+    pub twice: BTreeSet<u16>,
     pub deaf_until: u64,
     pub last_write: u64,
+    pub started: u64,
+    /// The server ended it.
+    over: bool,
     pub keep_alive_s: u16,
     pub no_ping: bool,
     /// The will, and whether it is published at once when the connection is lost.
@@ -175,6 +180,7 @@ impl Client {
         if cx.wire.client_ended(l.socket) {
             trace::reached("server disconnected us");
             note!("{} sees the end of socket {}", self.profile.id, l.socket);
+            l.over = true;
             cx.wire.client_leave(l.socket, Leave::Fin);
             self.lost(cx);
         }
@@ -246,7 +252,7 @@ impl Client {
                 _ => {}
             }
         }
-        l.resumed = a.session_present;
+        l.resumed = a.session_present || (l.version == Version::V31 && !l.clean);
         // 3.1 has no Session Present: the oracle is told what follows from what it knows.
         if l.version == Version::V31 && !l.clean {
             cx.oracle.books[self.index].inc().tainted = true;
@@ -422,7 +428,8 @@ impl Client {
         }
         let tainted = cx.oracle.books[self.index].inc().tainted;
         let Some(at) = self.outgoing.iter().position(|u| u.pid == pid) else {
-            assert!(tainted || l.grey || a.kind == AckKind::PubRec, "{id}: {:?} for {pid}, which is not in use", a.kind);
+            let again = matches!(a.kind, AckKind::PubRec | AckKind::PubComp) && l.twice.contains(&pid);
+            assert!(tainted || l.grey || again, "{id}: {:?} for {pid}, which is not in use", a.kind);
             return;
         };
         let unacked = self.outgoing[at].clone();
@@ -515,12 +522,13 @@ impl Client {
     pub fn lost(&mut self, cx: &mut Cx) {
         let Some(l) = self.link.take() else { return };
         let haunted = !self.ghosts.is_empty();
+        let served = l.surely_served(cx);
         let books = &mut cx.oracle.books[self.index];
         if l.up {
             let until = match l.expiry_s {
                 0 => Alive::No,
                 u32::MAX => Alive::Until(u64::MAX),
-                s => Alive::Until(cx.wire.now + u64::from(s) * 1000),
+                s => Alive::Until(served + u64::from(s) * 1000),
             };
             books.alive = if haunted || books.alive == Alive::Unknown { Alive::Unknown } else { until };
             if let Some((will, true)) = l.will.filter(|_| !l.said_goodbye) {
@@ -583,14 +591,23 @@ impl Link {
             awaited: BTreeMap::new(),
             grey: false,
             grey_pids: BTreeSet::new(),
+            twice: BTreeSet::new(),
             deaf_until: 0,
             last_write: 0,
+            started: 0,
+            over: false,
             keep_alive_s: 0,
             no_ping: false,
             will: None,
             said_goodbye: false,
             carried: BTreeMap::new(),
         }
+    }
+
+    /// Until when the server surely had not ended this connection.
+    fn surely_served(&self, cx: &Cx) -> u64 {
+        let quota = cx.plan.options.queue_full == ringmq::session::QueueFull::Disconnect;
+        if self.keep_alive_s > 0 || self.grey || quota || self.over { self.started } else { cx.wire.now }
     }
 
     fn ping_due(&self) -> u64 {

@@ -80,6 +80,25 @@ impl Net {
         Net { wire, kernels: (0..shards).map(|_| Kernel::default()).collect() }
     }
 
+    /// What a shard's driver waits for, for a report.
+    pub fn describe(&self, shard: usize) -> String {
+        let kernel = &self.kernels[shard];
+        let mut text = format!(" woken {} backlog {:?}", kernel.woken, self.wire.backlogs[shard]);
+        for (conn, open) in kernel.conns.iter().enumerate() {
+            if let Some(open) = open {
+                let sending = open.sending.as_ref().map(|s| (s.buffer.len() - s.at, s.done));
+                text += &format!(
+                    "\n    connection {conn} socket {} due {:?}: read {:?} sending {sending:?} close {:?}",
+                    open.socket,
+                    self.conn_due(open),
+                    open.read,
+                    open.close
+                );
+            }
+        }
+        text
+    }
+
     fn faults(&self) -> &Faults {
         &self.wire.faults
     }

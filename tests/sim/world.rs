@@ -192,6 +192,9 @@ impl World {
             for shard in 0..self.nodes.len() {
                 if self.is_runnable(shard) && !self.scheduler.chance(100) {
                     self.step_begins();
+                    if self.steps - first_step > SETTLE_STEPS_MAX - 20 {
+                        note!("ticks shard {shard}{}", self.net.borrow().describe(shard));
+                    }
                     self.tick(shard);
                     ran = true;
                 }
@@ -202,6 +205,9 @@ impl World {
                 let ghosts = !self.clients[at].ghosts.is_empty();
                 if ghosts || due.is_some_and(|due| due <= now) {
                     self.step_begins();
+                    if self.steps - first_step > SETTLE_STEPS_MAX - 20 {
+                        note!("steps client {at} due {due:?}");
+                    }
                     self.client(at, |client, cx| client.step(cx));
                     ran |= !ghosts;
                 }
@@ -255,7 +261,9 @@ impl World {
         }
         for (at, node) in self.nodes.iter().enumerate() {
             let seen = node.shard.inspect();
-            text += &format!("\n  shard {at}: {:?} asleep until {:?}", seen.unfinished, node.deadline);
+            let due = self.net.borrow().next_due(at);
+            text += &format!("\n  shard {at}: {:?} asleep until {:?}, driver {due:?}", seen.unfinished, node.deadline);
+            text += &self.net.borrow().describe(at);
         }
         text
     }
