@@ -361,6 +361,8 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
+        // What was written while that send was under way leaves now, whether or not there is room for more.
+        local::note_output(c, conn, &mut self.local.dirty);
         if c.phase == Phase::Closing {
             if c.link.out.is_empty() {
                 self.shut(conn, Close::Flush);
