@@ -351,7 +351,8 @@ impl Oracle {
                 let lasting = got.iter().filter(|(_, lasting)| *lasting).count() as u32;
                 assert!(lasting <= m.routed_max, "m{id} reached {lasting} members of {group} that stayed");
                 let due = self.books.iter().any(|b| b.complete && self.is_member(b, &group, &filter, m));
-                let anybody = self.books.iter().flat_map(|b| &b.incs).any(|i| member(i) && i.got.contains_key(&(id as MsgId)));
+                let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
+                let anybody = self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));
                 if due && !anybody {
                     missing.push(format!("m{id} {}", m.topic));
                 }
