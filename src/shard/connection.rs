@@ -7,7 +7,7 @@
 //! ```
 
 use crate::io::Conn;
-use crate::limits::ACTIVE_READ_MS;
+use crate::limits::{ACTIVE_READ_MS, READ_CREDIT_BYTES};
 use crate::session::Link;
 use crate::time::Moment;
 use std::net::SocketAddr;
@@ -110,7 +110,9 @@ impl Connection {
     /// How to read next, if it is to be read: before CONNECT one receive at a time; a connection that was
     /// read within the last second streams; an idle one holds no receive.
     pub fn next_read(&mut self, now: Moment) -> Option<Armed> {
-        let still = self.armed == Armed::Nothing && self.wait == Wait::Nothing && !self.ended;
+        // Behind a PUBLISH that waits for a full route may stand the acknowledgements that empty it.
+        let waits = self.wait == Wait::Full && self.pending.len() < READ_CREDIT_BYTES as usize;
+        let still = self.armed == Armed::Nothing && (self.wait == Wait::Nothing || waits) && !self.ended;
         if !still || !matches!(self.phase, Phase::Connecting | Phase::Serving) {
             return None;
         }
