@@ -81,11 +81,15 @@ impl<I: Io<Handover>> Shard<I> {
     /// Whether a session can take a page: its queue and its connection have room.
     fn has_room_for_page(&self, index: u32) -> bool {
         let o = &self.local.options;
-        let page = (SCAN_PAGE_MESSAGES as usize).min(o.max_mqueue as usize / 2);
         let Some(session) = self.local.sessions.get(index) else { return false };
         let link = session.conn.and_then(|c| self.local.conns.get(c));
         let flows = link.is_none_or(|c| c.link.backlog() < o.max_output_bytes as usize / 2);
-        flows && session.queue_below((o.max_mqueue as usize).saturating_sub(page).max(1))
+        flows && session.queue_below((o.max_mqueue + 1).saturating_sub(self.page_messages()) as usize)
+    }
+
+    /// Messages of one page: never more than half a queue holds, for they must all find room in it.
+    fn page_messages(&self) -> u32 {
+        (self.local.options.max_mqueue / 2).clamp(1, SCAN_PAGE_MESSAGES)
     }
 
     /// Goes on with the scans of sessions here, and answers those of other shards.
@@ -127,13 +131,13 @@ impl<I: Io<Handover>> Shard<I> {
         let (shard, filter, after) = (scans.shard, job.filter.clone(), scans.after.clone());
         if shard != self.me {
             scans.waiting = true;
-            let limit = SCAN_PAGE_MESSAGES;
+            let limit = self.page_messages();
             let request = ScanRequest { scan: number(slot), filter, after, limit };
             self.mesh.control(shard, Control::ScanRequest(Box::new(request)));
             return;
         }
         let mut page = std::mem::take(&mut self.scans.page);
-        let outcome = self.scan_here(&filter, after.as_deref(), SCAN_PAGE_MESSAGES, steps, &mut page);
+        let outcome = self.scan_here(&filter, after.as_deref(), self.page_messages(), steps, &mut page);
         for message in page.drain(..) {
             self.deliver_retained(slot, &message);
         }
