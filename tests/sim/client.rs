@@ -12,6 +12,9 @@ use ringmq::codec::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Within this time an abandoned connection is served, or gone.
+const GHOST_MS_MAX: u64 = 1_000_000;
+
 /// What a client needs of the world.
 pub struct Cx<'a> {
     pub wire: &'a mut Wire,
@@ -213,18 +216,23 @@ impl Client {
                 note!("{id} unsubscribed");
             }
             Packet::PingResp => {}
-            Packet::Disconnect(d) => self.handle_disconnect(d),
+            Packet::Disconnect(d) => {
+                let tainted = cx.oracle.books[self.index].inc().tainted;
+                self.handle_disconnect(d, tainted);
+            }
             other => panic!("{id}: {other:?} from the server"),
         }
     }
 
-    fn handle_disconnect(&mut self, d: &Disconnect) {
+    fn handle_disconnect(&mut self, d: &Disconnect, tainted: bool) {
         let l = self.link.as_mut().expect("it was there");
         note!("{} is told DISCONNECT {:?} {:?}", self.profile.id, d.code, d.properties);
         trace::reached("server disconnected us");
         match d.code.0 {
             0x8D => trace::reached("keep alive timeout"),
             0x8E | 0x97 => {}
+            // It counts messages of a session that we have forgotten.
+            0x93 if tainted => self.outgoing.clear(),
             code => assert!(l.grey, "{}: the server blames us: {code:#x} {:?}", self.profile.id, d.properties),
         }
     }
@@ -546,7 +554,10 @@ impl Client {
         if l.clean {
             books.alive = Alive::Unknown;
             books.inc().tainted = true;
-        } else if books.alive == Alive::No {
+        } else if matches!(books.alive, Alive::No)
+            || matches!(books.alive, Alive::Until(ms) if ms < cx.wire.now + GHOST_MS_MAX)
+        {
+            // It may have begun a session.
             books.alive = Alive::Unknown;
         }
     }

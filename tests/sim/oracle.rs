@@ -84,6 +84,8 @@ pub enum Alive {
 #[derive(Debug)]
 pub struct Books {
     pub id: String,
+    /// Each connection is another client to the broker.
+    pub anonymous: bool,
     pub alive: Alive,
     pub incs: Vec<Incarnation>,
     /// Losses that the ledger excuses, known at the end.
@@ -142,9 +144,10 @@ pub fn parse_payload(bytes: &[u8]) -> Option<MsgId> {
 }
 
 impl Oracle {
-    pub fn client(&mut self, id: String) -> usize {
+    pub fn client(&mut self, id: String, anonymous: bool) -> usize {
         self.books.push(Books {
             id,
+            anonymous,
             alive: Alive::No,
             incs: vec![Incarnation::default()],
             excused: 0,
@@ -213,10 +216,11 @@ impl Oracle {
 
     /// A message reached a client's application; panics if it may not.
     pub fn delivered(&mut self, client: usize, topic: &str, got: Got) {
+        let m = self.msgs.get(got.msg as usize).expect("a message that nobody published");
+        let anonymous = self.books[m.publisher].anonymous;
         let books = &mut self.books[client];
         let who = books.id.clone();
         let inc = books.incs.last_mut().expect("there is always one");
-        let m = self.msgs.get(got.msg as usize).expect("a message that nobody published");
         let what = format!("{who}: m{} of client {} to {} (QoS {})", got.msg, m.publisher, m.topic, m.qos);
         assert_eq!(m.topic, topic, "{what} arrived under another topic");
         assert!(!got.retain || m.retain, "{what} arrived with RETAIN, and was published without");
@@ -231,7 +235,7 @@ impl Oracle {
             assert!(!possible.is_empty(), "{what} arrived without a subscription");
             let best = possible.iter().map(|s| s.qos).max().unwrap_or(0);
             assert!(got.qos <= best, "{what} arrived with QoS {}, subscribed with {best}", got.qos);
-            let local = m.publisher == client && possible.iter().all(|s| s.no_local);
+            let local = m.publisher == client && !anonymous && possible.iter().all(|s| s.no_local);
             assert!(!local || got.retain, "{what} came back in spite of No Local");
             for id in &got.ids {
                 let known = possible.iter().any(|s| s.id == *id);
@@ -265,7 +269,7 @@ impl Oracle {
         if got.retain && m.sent < possible.iter().map(|s| s.requested).min().unwrap_or(0) {
             trace::reached("retained found by a subscriber");
         }
-        if first && !got.retain && !shared && !m.will && !inc.tainted {
+        if first && !got.retain && !shared && !m.will && !inc.tainted && !anonymous {
             let key = (m.publisher, m.topic.clone(), m.qos, got.qos);
             let last = inc.last.entry(key).or_insert(got.msg);
             let again = m.times > 1 && (m.qos < 2 || m.routed_max > 1);
@@ -394,7 +398,8 @@ impl Oracle {
     pub fn judge_retained(&self, topic: &str, found: Option<MsgId>) {
         let on_topic = || self.msgs.iter().enumerate().filter(|(_, m)| m.retain && m.topic == topic && !m.refused);
         let superseded = |id: usize, m: &Msg| {
-            let Some(at) = m.acked else { return None };
+            // When a will is published is not seen by its client.
+            let at = m.acked.filter(|_| !m.will)?;
             on_topic()
                 .find(|(other, o)| *other != id && o.sent > at && o.acked.is_some() && !o.will)
                 .map(|(other, _)| other)

@@ -72,7 +72,7 @@ impl World {
     }
 
     pub fn add_client(&mut self, profile: crate::plan::Profile) -> usize {
-        let index = self.oracle.client(profile.id.clone());
+        let index = self.oracle.client(profile.id.clone(), profile.anonymous);
         self.clients.push(Client::new(index, profile));
         index
     }
