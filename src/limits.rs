@@ -68,8 +68,17 @@ pub const POOL_BUFFERS_MAX: usize = 1_024;
 pub const POOL_BUFFER_BYTES_MAX: usize = 131_072;
 /// Milliseconds that a closing connection has to take its last bytes.
 pub const CLOSE_FLUSH_MS_MAX: u64 = 5_000;
-/// Milliseconds within which a second read makes a connection count as active.
+/// Milliseconds within which a read follows another closely.
 pub const ACTIVE_READ_MS: u64 = 1_000;
+/// Reads that follow each other closely, after which a connection streams instead of being polled.
+pub const ACTIVE_READS: u8 = 3;
+/// Milliseconds after which a timer is looked at again, however far off its moment is: what a connection or a
+/// session that is gone leaves in the wheel goes within that time.
+pub const TIMER_HORIZON_MS: u64 = 60_000;
+/// Milliseconds between two sweeps for retained messages that expired.
+pub const RETAINED_SWEEP_MS: u64 = 1_000;
+/// Retained messages that one sweep looks at.
+pub const RETAINED_SWEEP_STEPS: usize = 1_024;
 /// Milliseconds between two tries of a publisher that waits for a full route.
 pub const FULL_RETRY_MS: u64 = 50;
 /// Capacity above which an empty reassembly buffer is given back.
