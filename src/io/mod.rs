@@ -17,9 +17,6 @@ mod tests;
 
 pub use driver::{Address, DriverOptions, IoStats};
 pub use epoll::Epoll;
-mod stand_in;
-pub use net::{Reservation, Waker, available_cores, pin_to_core, reserve};
-pub use stand_in::*;
 
 use crate::time::Moment;
 use std::net::SocketAddr;
