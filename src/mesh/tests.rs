@@ -3,6 +3,7 @@
 use super::*;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::time::Moment;
+use crate::trie::RouteBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
