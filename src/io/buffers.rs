@@ -20,7 +20,8 @@ struct Mapping {
 
 impl Mapping {
     fn new(len: usize) -> io::Result<Mapping> {
-        let (protection, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (protection, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping, wherever the kernel likes.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, -1, 0) };
         if start == libc::MAP_FAILED {
@@ -60,8 +61,7 @@ impl Buffers {
         let memory = Mapping::new(usize::from(count) * bytes as usize)?;
         // SAFETY: the mapping has room for `count` entries, is page-aligned, and lives as long as the ring.
         unsafe { submitter.register_buf_ring_with_flags(ring.start as u64, count, GROUP, 0) }?;
-        let mut buffers =
-            Buffers { ring, memory, count, bytes, tail: 0, available: 0, unpublished: false };
+        let mut buffers = Buffers { ring, memory, count, bytes, tail: 0, available: 0, unpublished: false };
         for id in 0..count {
             buffers.give(id);
         }

@@ -16,9 +16,9 @@ pub mod net;
 mod ops;
 mod ring;
 mod selftest;
-mod uring;
 #[cfg(test)]
 mod tests;
+mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMode, IoStats};
 pub use epoll::Epoll;

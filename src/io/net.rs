@@ -207,9 +207,8 @@ pub(super) fn reset_on_close(fd: RawFd) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let len = size_of_val(&linger) as libc::socklen_t;
     // SAFETY: the value lives through the call and has the length given. A failure leaves a plain close.
-    let _ = unsafe {
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len)
-    };
+    let _ =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
 }
 
 /// The result of a system call that answers -1 on failure.
@@ -296,12 +295,14 @@ mod tests {
 
     fn option(fd: RawFd, level: i32, name: i32) -> i32 {
         let (mut value, mut len) = (-1i32, 4);
+        // SAFETY: room for the four bytes announced.
         check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut len) }).unwrap();
         value
     }
 
     fn accept_one(listener: &OwnedFd) -> (OwnedFd, Option<SocketAddr>) {
         let mut wait = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, as announced.
         check(unsafe { libc::poll(&mut wait, 1, -1) }).unwrap();
         accept(listener.as_raw_fd()).unwrap()
     }

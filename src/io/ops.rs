@@ -6,9 +6,9 @@
 
 use super::buffers::GROUP;
 use super::selftest::Features;
+use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fd, Fixed};
-use io_uring::opcode;
 use std::os::fd::RawFd;
 
 /// What a completion is about.
@@ -150,7 +150,8 @@ pub(super) fn shutdown(slot: u32, how: i32) -> Entry {
 }
 
 /// An address of no family: connecting to it ends a TCP connection.
-static NOWHERE: libc::sockaddr = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+static NOWHERE: libc::sockaddr =
+    libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
 
 /// Resets the connection, which ends everything that is under way on it. (With `SO_LINGER` the shutdown that
 /// has to come before the close would end the stream in order first.)

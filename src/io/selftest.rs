@@ -5,12 +5,12 @@
 //! buffers, one-shot polls that a shutdown ends, discarding receives, and messages between rings. Everything
 //! else has a simpler way, see [`Features`].
 
+use super::ListenSpec;
 use super::buffers::Buffers;
 use super::driver::IoMode;
 use super::net::{self, check, errno};
 use super::ops::{self, Op};
 use super::ring::{Ring, Sleep};
-use super::ListenSpec;
 use io_uring::cqueue;
 use io_uring::squeue::Entry;
 use std::fmt;
@@ -79,13 +79,17 @@ impl Failure {
                 (sysctl), and in a container allow the io_uring system calls (for Docker: --security-opt \
                 seccomp=unconfined, or a profile with io_uring_setup, io_uring_enter and io_uring_register)"
                 .to_string(),
-            libc::ENOMEM => "io_uring was refused memory: raise the limit of locked memory (ulimit -l) or of \
+            libc::ENOMEM => {
+                "io_uring was refused memory: raise the limit of locked memory (ulimit -l) or of \
                 the control group"
-                .to_string(),
+                    .to_string()
+            }
             libc::EMFILE | libc::ENFILE => {
                 "no descriptor left for io_uring: raise the limit of open files (ulimit -n)".to_string()
             }
-            _ => format!("the self-test of io_uring failed at {what} ({error}): Linux 6.1 or later is needed"),
+            _ => {
+                format!("the self-test of io_uring failed at {what} ({error}): Linux 6.1 or later is needed")
+            }
         }
     }
 }
@@ -110,8 +114,7 @@ pub fn choose(mode: IoMode) -> Result<Chosen, String> {
 fn examine() -> Result<Features, Failure> {
     let mut last = None;
     for (deferred, no_sq_array) in [(true, true), (true, false), (false, false)] {
-        let wish =
-            Features { deferred, no_sq_array, receive_credit: true, peer_address: true, reset: true };
+        let wish = Features { deferred, no_sq_array, receive_credit: true, peer_address: true, reset: true };
         match exercise(&wish) {
             Ok(features) => return Ok(features),
             // It says more than what a simpler set-up ends in.
@@ -191,7 +194,9 @@ impl Bench {
     fn received(&mut self) -> io::Result<(Vec<u8>, bool)> {
         let entry = self.wait(Op::Receive)?;
         let len = outcome(&entry)? as usize;
-        let Some(id) = cqueue::buffer_select(entry.flags()) else { return Err(ErrorKind::InvalidData.into()) };
+        let Some(id) = cqueue::buffer_select(entry.flags()) else {
+            return Err(ErrorKind::InvalidData.into());
+        };
         self.buffers.taken();
         // SAFETY: the kernel wrote `len` bytes into this buffer, which is ours until it is given back.
         let bytes = unsafe { std::slice::from_raw_parts(self.buffers.start(id), len) }.to_vec();
@@ -348,7 +353,10 @@ mod tests {
     #[test]
     fn forced_and_automatic_agree() {
         match (choose(IoMode::Auto).unwrap(), choose(IoMode::Uring)) {
-            (Chosen { features: Some(a), warning: None }, Ok(Chosen { features: Some(b), warning: None })) => {
+            (
+                Chosen { features: Some(a), warning: None },
+                Ok(Chosen { features: Some(b), warning: None }),
+            ) => {
                 assert_eq!(a, b)
             }
             (Chosen { features: None, warning: Some(warning) }, Err(error)) => {
@@ -374,9 +382,8 @@ mod tests {
 
     #[test]
     fn failures_say_what_to_do() {
-        let text = |errno| {
-            Failure { what: "setting up a ring", error: io::Error::from_raw_os_error(errno) }.text()
-        };
+        let text =
+            |errno| Failure { what: "setting up a ring", error: io::Error::from_raw_os_error(errno) }.text();
         assert!(text(libc::EPERM).contains("kernel.io_uring_disabled=0"));
         assert!(text(libc::ENOSYS).contains("Linux 6.1"));
         assert!(text(libc::ENOMEM).contains("ulimit -l"));

@@ -114,7 +114,11 @@ impl<D: Subject> Rig<D> {
     }
 
     /// The next event that `wanted` takes; others stay in the queue.
-    pub fn find<T>(&mut self, what: &str, mut wanted: impl FnMut(&Event<Item>) -> Option<T>) -> (T, Event<Item>) {
+    pub fn find<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&Event<Item>) -> Option<T>,
+    ) -> (T, Event<Item>) {
         let deadline = self.io.now().plus_ms(PATIENCE_MS);
         let mut seen = 0;
         loop {

@@ -86,7 +86,10 @@ impl<H: Send> Uring<H> {
     pub(super) fn received_while_closing(&mut self, conn: Conn, result: i32, more: bool) {
         let slot = self.slots.at(conn);
         if slot.phase != Phase::Lingering {
-            return if more { () } else { self.proceed(conn) };
+            if !more {
+                self.proceed(conn);
+            }
+            return;
         }
         slot.credit = slot.credit.saturating_sub(u32::try_from(result).unwrap_or(0));
         let ended = !more && result <= 0 && result != -libc::ENOBUFS;
