@@ -309,12 +309,14 @@ mod tests {
 
     fn option(fd: RawFd, level: i32, name: i32) -> i32 {
         let (mut value, mut len) = (-1i32, 4);
+        // SAFETY: room for the four bytes announced.
         check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut len) }).unwrap();
         value
     }
 
     fn accept_one(listener: &OwnedFd) -> (OwnedFd, Option<SocketAddr>) {
         let mut wait = libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, as announced.
         check(unsafe { libc::poll(&mut wait, 1, -1) }).unwrap();
         accept(listener.as_raw_fd()).unwrap()
     }

@@ -58,6 +58,8 @@ fn a_drain_closes_the_listeners<D: Subject>() {
     let mut rig = Rig::<D>::new();
     let (mut client, conn) = rig.pair();
     rig.io.accept_stop();
+    // Keeps the port from other tests while nobody listens on it.
+    let _held = net::reserve(rig.addr, "--mqtt").unwrap();
     rig.nothing_happens();
     let refused = TcpStream::connect(rig.addr).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
