@@ -237,12 +237,14 @@ async fn follow(
                 tracing::error!("{line}");
                 return (config, Some(line));
             }
-            name = signals.stop() => {
-                let seconds = config.broker.drain_timeout_s;
-                tracing::info!("{name}: draining, for {seconds} s at most; send SIGINT to stop at once");
-                return (config, None);
-            }
-            _ = signals.hangup.recv() => config = reload(broker, &config, sources, log),
+            asked = signals.next() => match asked {
+                Asked::Reload => config = reload(broker, &config, sources, log),
+                Asked::Stop(name) => {
+                    let seconds = config.broker.drain_timeout_s;
+                    tracing::info!("{name}: draining, for {seconds} s at most; send it again to stop at once");
+                    return (config, None);
+                }
+            },
         }
     }
 }
@@ -273,17 +275,31 @@ fn reload(broker: &Broker, config: &Config, sources: &Sources, log: &Log) -> Con
 /// signal ends it at once.
 async fn drain(broker: Broker, signals: &mut Signals, config: &Config) -> ExitCode {
     let limit = Duration::from_secs(u64::from(config.broker.drain_timeout_s));
-    let draining = tokio::task::spawn_blocking(move || broker.drain(limit));
-    tokio::select! {
-        // A panic of the drain was reported where it happened.
-        done = draining => if done.is_ok() { tracing::info!("drained") },
-        name = signals.stop() => {
-            eprintln!("ringmq: {name} while draining: stopped at once");
-            let number = if name == "SIGINT" { 2 } else { 15 };
-            std::process::exit(128 + number);
+    let mut draining = tokio::task::spawn_blocking(move || broker.drain(limit));
+    loop {
+        tokio::select! {
+            done = &mut draining => match done {
+                Ok(()) => {
+                    tracing::info!("drained");
+                    return ExitCode::SUCCESS;
+                }
+                // What panicked said so where it happened.
+                Err(_) => return ExitCode::FAILURE,
+            },
+            asked = signals.next() => if let Asked::Stop(name) = asked {
+                eprintln!("ringmq: {name} while draining: stopped at once");
+                std::process::exit(if name == "SIGINT" { 130 } else { 143 });
+            }
         }
     }
-    ExitCode::SUCCESS
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// The end; with the signal's name.
+    Stop(&'static str),
+    /// Reading the configuration again.
+    Reload,
 }
 
 struct Signals {
@@ -302,11 +318,12 @@ impl Signals {
         })
     }
 
-    /// The name of the next signal that asks for the end.
-    async fn stop(&mut self) -> &'static str {
+    /// Waits for the next one.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }
