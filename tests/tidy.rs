@@ -296,7 +296,7 @@ fn skipped(bytes: &[u8], at: usize) -> usize {
         }
         return end.min(bytes.len());
     }
-    if rest[0] == b'r' && !word_before || rest.starts_with(b"br") && !word_before {
+    if !word_before && (rest[0] == b'r' || rest.starts_with(b"br")) {
         let start = if rest[0] == b'b' { 2 } else { 1 };
         let hashes = rest[start..].iter().take_while(|byte| **byte == b'#').count();
         if rest.get(start + hashes) == Some(&b'"') {
