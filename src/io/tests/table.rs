@@ -59,7 +59,7 @@ fn a_drain_closes_the_listeners<D: Subject>() {
     let (mut client, conn) = rig.pair();
     rig.io.accept_stop();
     // Keeps the port from other tests while nobody listens on it.
-    let _held = net::reserve(rig.addr, "--mqtt").unwrap();
+    let _held = net::reserve(rig.addr).unwrap();
     rig.nothing_happens();
     let refused = TcpStream::connect(rig.addr).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
