@@ -91,7 +91,6 @@ fn a_port_in_use_is_an_error<D: Subject>() {
     let spec = ListenSpec { addr: other.local_addr().unwrap(), backlog: 8 };
     let error = rig.io.listen(spec).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
-    assert!(error.to_string().contains("another process listens on"), "{error}");
 }
 
 on_each_driver!(
