@@ -5,7 +5,7 @@
 
 use crate::config::{BrokerOptions, Config, IoChoice};
 use crate::io::{
-    Address, Chosen, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose, open,
+    Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::SHARDS_MAX;
@@ -67,7 +67,7 @@ impl Broker {
             IoChoice::Uring => IoMode::Uring,
             IoChoice::Epoll => IoMode::Epoll,
         })?;
-        if let Some(warning) = chosen.warning() {
+        if let Some(warning) = &chosen.warning {
             tracing::warn!("{warning}");
         }
         let cores = available_cores();
@@ -121,7 +121,7 @@ impl Broker {
             .zip(seats)
             .map(|((commands, thread), (_, waker))| Handle { commands, waker, thread })
             .collect();
-        let description = format!("{} shard(s), {}", shards.len(), chosen.describe());
+        let description = format!("{} shard(s), {}", shards.len(), chosen.name());
         let addresses = reservations.iter().map(|r| r.addr()).collect();
         let broker = Broker { shards, addresses, description, failed, _reservations: reservations };
         broker.listen(options)?;
@@ -244,7 +244,7 @@ impl Seat {
         {
             tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
         }
-        let mut io = match open::<Handover>(&self.chosen, &self.driver) {
+        let mut io = match Driver::<Handover>::new(&self.chosen, &self.driver) {
             Ok(io) => io,
             Err(e) => {
                 alarm.ended = true;

@@ -271,6 +271,20 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
 }
 
+/// Raises the limit of open files as far as this process may: its hard limit. Where that fails, what there is
+/// stays, and the drivers take fewer connections.
+pub fn raise_open_files() {
+    // SAFETY: an all-zero rlimit is a valid value of this plain struct.
+    let mut limit: libc::rlimit = unsafe { zeroed() };
+    // SAFETY: the pointers are to a live struct of the type that both calls expect.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// The cores that the calling thread may run on, ascending; never empty.
 pub fn available_cores() -> Vec<usize> {
     // SAFETY: all zeroes is the empty set.

@@ -40,11 +40,33 @@ impl Subject for Epoll<Item> {
     }
 }
 
+impl Subject for Uring<Item> {
+    fn build(options: &DriverOptions) -> Self {
+        static FEATURES: std::sync::LazyLock<Features> = std::sync::LazyLock::new(|| {
+            let chosen = choose(IoMode::Uring).expect("these tests need io_uring");
+            chosen.features.expect("io_uring was chosen")
+        });
+        Uring::new(options, &FEATURES).unwrap()
+    }
+    fn address(&self) -> Address<Item> {
+        Uring::address(self)
+    }
+    fn set_peers(&mut self, peers: Vec<Address<Item>>) {
+        Uring::set_peers(self, peers);
+    }
+    fn waker(&self) -> net::Waker {
+        Uring::waker(self)
+    }
+}
+
 /// Runs each named generic test on each driver.
 macro_rules! on_each_driver {
     ($($name:ident),* $(,)?) => {
         mod epoll {
             $(#[test] fn $name() { super::$name::<crate::io::Epoll<crate::io::tests::Item>>(); })*
+        }
+        mod uring {
+            $(#[test] fn $name() { super::$name::<crate::io::Uring<crate::io::tests::Item>>(); })*
         }
     };
 }

@@ -3,16 +3,17 @@
 use super::*;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::time::Moment;
+use crate::trie::RouteBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 fn note(n: u64) -> Control {
-    Control::Announce(Route::Exact(n))
+    Control::Announce(RouteBuf::Exact(n))
 }
 
 fn noted(message: Control) -> u64 {
     match message {
-        Control::Announce(Route::Exact(n)) => n,
+        Control::Announce(RouteBuf::Exact(n)) => n,
         other => panic!("an announcement was sent, not {other:?}"),
     }
 }

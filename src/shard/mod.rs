@@ -26,7 +26,7 @@ mod timers;
 
 pub use connection::Handover;
 
-use crate::codec::ReasonCode;
+use crate::codec::{DecodeError, ReasonCode, Version};
 use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
 use crate::limits::*;
 use crate::map::{Keyed, Slot};
@@ -130,6 +130,8 @@ pub struct Shard<I: Io<Handover>> {
     cleanup: VecDeque<u32>,
     scans: scans::ScanState,
     drain: Option<drain::Drain>,
+    /// A sweep for expired retained messages is filed.
+    sweeping: bool,
     moving: usize,
     accept_paused: bool,
     /// Deliveries and packets that this tick may still make.
@@ -164,11 +166,17 @@ enum Next {
 struct Fault {
     code: ReasonCode,
     text: Cow<'static, str>,
+    /// Of a malformed CONNECT: the version in which an answer would be understood.
+    connect_version: Option<Version>,
 }
 
 impl Fault {
     fn new(code: ReasonCode, text: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { code, text: text.into() }
+        Fault { code, text: text.into(), connect_version: None }
+    }
+
+    fn of(e: &DecodeError) -> Fault {
+        Fault { code: e.code, text: e.to_string().into(), connect_version: e.connect_version_hint() }
     }
 }
 
@@ -199,6 +207,7 @@ impl<I: Io<Handover>> Shard<I> {
             cleanup: VecDeque::new(),
             scans: scans::ScanState::default(),
             drain: None,
+            sweeping: false,
             moving: 0,
             accept_paused: false,
             budget: 0,
@@ -319,7 +328,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn handle_accepted(&mut self, conn: Conn, listener: u16, peer: Option<SocketAddr>) {
-        let link = Link::new(crate::codec::Version::V311, 1, u32::MAX, 0);
+        let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let now = self.local.now;
         let slot = self.local.conns.put(conn, Connection::new(link, listener, peer, now));
         self.local.counters.accepts += 1;
@@ -387,9 +396,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Arms the next read, if the connection is to be read.
     fn rearm(&mut self, conn: Conn) {
-        let now = self.local.now;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        let Some(next) = c.next_read(now) else { return };
+        let Some(next) = c.next_read() else { return };
         c.armed = next;
         let mode = match next {
             Armed::Stream => Read::Stream { credit: READ_CREDIT_BYTES },
@@ -491,7 +499,14 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn gauges(&mut self) {
+        let driver = self.io.stats();
+        let trie = self.trie.stats();
         let counters = &mut self.local.counters;
+        counters.add(self.mesh.counters());
+        counters.completions = driver.completions;
+        counters.starved = driver.starved;
+        counters.accept_pauses += driver.accept_pauses;
+        counters.subscriptions = trie.subscriptions as u64;
         counters.connections = self.local.conns.len() as u64;
         counters.sessions = self.local.sessions.len() as u64;
         counters.retained = self.retained.len() as u64;

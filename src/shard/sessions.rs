@@ -4,7 +4,7 @@ use super::local::Terms;
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::io::Io;
-use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX};
+use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX, TIMER_HORIZON_MS};
 use crate::mesh::{Control, HandOn};
 use crate::message::Message;
 use crate::router::Wanted;
@@ -72,16 +72,19 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// Files a session's timer, unless one is filed that comes earlier.
     fn session_timer(&mut self, index: u32, due: Moment) {
-        if let Some(slot) = self.local.sessions.slot(index) {
-            self.wheel.insert(due, Timer::session(slot));
-        }
+        let Some(slot) = self.local.sessions.slot(index) else { return };
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| s.timer_at > due) else { return };
+        session.timer_at = due.min(self.local.now.plus_ms(TIMER_HORIZON_MS));
+        self.insert_timer(due, Timer::session(slot));
     }
 
     /// A delayed will or the end of a session may be due.
     pub(super) fn handle_session_timer(&mut self, index: u32) {
         let now = self.local.now;
         let Some(session) = self.local.sessions.get_mut(index) else { return };
+        session.timer_at = Moment::NEVER;
         if session.conn.is_some() || session.ended {
             return;
         }
@@ -92,6 +95,11 @@ impl<I: Io<Handover>> Shard<I> {
         if session.ends_at <= now {
             self.local.counters.expired_sessions += 1;
             self.end_session(index);
+            return;
+        }
+        let due = session.will.as_ref().map_or(Moment::NEVER, |w| w.due).min(session.ends_at);
+        if due != Moment::NEVER {
+            self.session_timer(index, due);
         }
     }
 
