@@ -20,7 +20,7 @@ pub enum Driver {
 }
 
 /// The drivers that every test runs on.
-pub const DRIVERS: &[Driver] = &[Driver::Epoll];
+pub const DRIVERS: &[Driver] = &[Driver::Uring, Driver::Epoll];
 
 /// Time to start, far above what it takes.
 const START: Duration = Duration::from_secs(60);
