@@ -270,7 +270,7 @@ type Got = Mutex<BTreeMap<String, usize>>;
 
 /// Serves as a member: counts and acknowledges until all `wanted` messages are there.
 fn serve(member: &mut Peer, got: &Got, distinct: &AtomicUsize, wanted: usize) {
-    let deadline = Instant::now() + TIMEOUT / 10;
+    let deadline = Instant::now() + TIMEOUT;
     while distinct.load(Ordering::SeqCst) < wanted {
         assert!(Instant::now() < deadline, "only {distinct:?} of {wanted} messages came");
         let Read::Packet(received) = member.read_packet(Duration::from_millis(50)) else { continue };

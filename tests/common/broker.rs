@@ -27,7 +27,7 @@ const START: Duration = Duration::from_secs(60);
 /// Time to drain and end.
 const END: Duration = Duration::from_secs(30);
 /// Lines of the log that are kept for the message of a failure.
-const LINES_KEPT: usize = 40;
+const LINES_KEPT: usize = 200;
 
 impl Driver {
     /// As `broker.io` has it.
