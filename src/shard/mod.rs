@@ -354,12 +354,16 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
-        if c.phase == Phase::Closing {
-            if c.link.out.is_empty() {
+        let (closing, quiet) = (c.phase == Phase::Closing, c.link.out.is_empty());
+        // Output that was written while the send was under way leaves with this tick.
+        self.local.with_link(conn, |_, _| ());
+        if closing {
+            if quiet {
                 self.shut(conn, Close::Flush);
             }
             return;
         }
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
         let room = c.link.has_room(&self.local.options);
         if let Some(session) = c.session.filter(|_| room) {
             self.pump_session(session);
