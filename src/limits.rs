@@ -68,8 +68,17 @@ pub const POOL_BUFFERS_MAX: usize = 1_024;
 pub const POOL_BUFFER_BYTES_MAX: usize = 131_072;
 /// Milliseconds that a closing connection has to take its last bytes.
 pub const CLOSE_FLUSH_MS_MAX: u64 = 5_000;
-/// Milliseconds within which a second read makes a connection count as active.
+/// Milliseconds within which a read follows another closely.
 pub const ACTIVE_READ_MS: u64 = 1_000;
+/// Reads that follow each other closely, after which a connection streams instead of being polled.
+pub const ACTIVE_READS: u8 = 3;
+/// Milliseconds after which a timer is looked at again, however far off its moment is: what a connection or a
+/// session that is gone leaves in the wheel goes within that time.
+pub const TIMER_HORIZON_MS: u64 = 60_000;
+/// Milliseconds between two sweeps for retained messages that expired.
+pub const RETAINED_SWEEP_MS: u64 = 1_000;
+/// Retained messages that one sweep looks at.
+pub const RETAINED_SWEEP_STEPS: usize = 1_024;
 /// Milliseconds between two tries of a publisher that waits for a full route.
 pub const FULL_RETRY_MS: u64 = 50;
 /// Capacity above which an empty reassembly buffer is given back.
@@ -119,3 +128,34 @@ const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192, "hyper's smallest buffer");
 const _: () = assert!(HTTP_ANSWER_MS_MAX < HTTP_CONNECTION_MS_MAX);
 /// Milliseconds of one slot of a shard's timer wheel: how late a timer may fire.
 pub const TIMER_GRANULE_MS: u64 = 256;
+/// Entries of a ring's submission queue; more are submitted in between.
+pub const RING_SUBMISSIONS: u32 = 1_024;
+/// Entries of a ring's completion queue.
+pub const RING_COMPLETIONS: u32 = 16_384;
+/// Sends that are expected to end between two turns. More are possible: the kernel keeps the completions that
+/// find no room, and the overflow is counted.
+pub const SENDS_PER_TURN: usize = 4_096;
+/// Accepts that may complete in one turn: what the kernel takes from a backlog in one go.
+pub const ACCEPTS_PER_WAKE: usize = 1_024;
+/// Connections whose peer address is asked for at once: each needs a plain descriptor meanwhile.
+pub const NAMING_MAX: usize = 64;
+/// Room of a descriptor table below which connections are accepted one by one, so that none is taken from the
+/// backlog that finds no place.
+pub const ACCEPT_ONE_BY_ONE_ROOM: usize = 256;
+/// Milliseconds after which the operations of a connection that was shut down are cancelled.
+pub const CLOSE_CANCEL_MS: u64 = 5_000;
+/// Milliseconds that a driver waits for its operations to be cancelled when it is dropped.
+pub const CANCEL_ALL_MS: u64 = 1_000;
+
+// One completion for each receive buffer, send, arrival (and the two of each hand-over), accept, address that is
+// asked for, and shard that wakes us.
+const _: () = assert!(
+    RING_COMPLETIONS as usize
+        >= RECEIVE_BUFFERS as usize
+            + SENDS_PER_TURN
+            + HAND_OVERS_MAX
+            + 2 * HAND_OVERS_MAX
+            + ACCEPTS_PER_WAKE
+            + NAMING_MAX
+            + SHARDS_MAX
+);

@@ -4,7 +4,6 @@
 //! shards of one process and is never written to disk or wire.
 
 use crate::limits::SLAB_CHUNK_ENTRIES;
-use std::hash::BuildHasher;
 
 /// A map whose keys a peer may choose.
 pub type Map<K, V> = std::collections::HashMap<K, V, ahash::RandomState>;

@@ -13,8 +13,6 @@ pub enum Kind {
     Counter,
     /// How many there are now; added up.
     Gauge,
-    /// The longest so far; the larger one stays.
-    Longest,
 }
 
 macro_rules! counters {
@@ -82,7 +80,6 @@ counters! {
     Counter expired_messages "Messages that expired before delivery.",
     Counter expired_sessions "Sessions that expired.",
     Counter accept_pauses "Times that accepting was paused.",
-    Longest ticks_longest_us "The longest tick, in microseconds.",
 }
 
 impl Counters {
@@ -96,7 +93,6 @@ impl Kind {
     fn join(self, a: u64, b: u64) -> u64 {
         match self {
             Kind::Counter | Kind::Gauge => a.wrapping_add(b),
-            Kind::Longest => a.max(b),
         }
     }
 }
@@ -212,11 +208,11 @@ mod tests {
 
     #[test]
     fn counters_join_by_kind() {
-        let mut a = Counters { ticks: 1, sessions: 2, ticks_longest_us: 9, ..Counters::default() };
-        a.add(&Counters { ticks: 10, sessions: 20, ticks_longest_us: 4, ..Counters::default() });
-        assert_eq!((a.ticks, a.sessions, a.ticks_longest_us), (11, 22, 9));
+        let mut a = Counters { ticks: 1, sessions: 2, ..Counters::default() };
+        a.add(&Counters { ticks: 10, sessions: 20, ..Counters::default() });
+        assert_eq!((a.ticks, a.sessions), (11, 22));
         let named: Vec<_> = a.iter().filter(|(_, value)| *value > 0).collect();
-        assert_eq!(named, [("ticks", 11), ("sessions", 22), ("ticks_longest_us", 9)]);
+        assert_eq!(named, [("ticks", 11), ("sessions", 22)]);
     }
 
     #[test]

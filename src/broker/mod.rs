@@ -3,9 +3,9 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
-use crate::config::{BrokerOptions, Config, IoChoice};
+use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
 use crate::io::{
-    Address, Chosen, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose, open,
+    Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::{FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
@@ -37,6 +37,9 @@ struct Handle {
     thread: JoinHandle<Farewell>,
 }
 
+/// A thread has its driver: which shard it is, and how others reach it.
+type Taken = (usize, Address<Handover>, Waker);
+
 /// What a thread needs to become a shard.
 struct Seat {
     me: usize,
@@ -48,7 +51,7 @@ struct Seat {
     chosen: Chosen,
     driver: DriverOptions,
     commands: Receiver<Command>,
-    ready: Sender<Result<(usize, Address<Handover>, Waker), String>>,
+    ready: Sender<Result<Taken, String>>,
     peers: Receiver<Vec<Address<Handover>>>,
 }
 
@@ -59,7 +62,7 @@ impl Broker {
         let reservations = options
             .listen
             .iter()
-            .map(|addr| reserve(*addr, "--mqtt").map_err(|e| e.to_string()))
+            .map(|addr| reserve(*addr).map_err(|e| cannot_listen(*addr, &e)))
             .collect::<Result<Vec<_>, _>>()?;
         raise_open_files();
         let chosen = choose(match options.io {
@@ -67,7 +70,7 @@ impl Broker {
             IoChoice::Uring => IoMode::Uring,
             IoChoice::Epoll => IoMode::Epoll,
         })?;
-        if let Some(warning) = chosen.warning() {
+        if let Some(warning) = &chosen.warning {
             tracing::warn!("{warning}");
         }
         let cores = available_cores();
@@ -121,7 +124,7 @@ impl Broker {
             .zip(seats)
             .map(|((commands, thread), (_, waker))| Handle { commands, waker, thread })
             .collect();
-        let description = format!("{} shard(s), {}", shards.len(), chosen.describe());
+        let description = format!("{} shard(s), {}", shards.len(), chosen.name());
         let addresses = reservations.iter().map(|r| r.addr()).collect();
         let broker = Broker { shards, addresses, description, failed, _reservations: reservations };
         broker.listen(options)?;
@@ -135,8 +138,10 @@ impl Broker {
             self.tell(|| Command::Listen { spec, reply: reply.clone() });
         }
         drop(reply);
-        for opened in replies {
-            opened?;
+        for (addr, error) in replies {
+            if let Some(error) = error {
+                return Err(cannot_listen(addr, &error));
+            }
         }
         Ok(())
     }
@@ -161,7 +166,7 @@ impl Broker {
 
     /// Options of the sessions hold from now on; everything else needs a restart.
     pub fn reload(&self, config: &Config) {
-        self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
+        self.tell(|| Command::Reload(Box::new(config.mqtt)));
     }
 
     /// Resolves with the reason when a shard ends that was not told to.
@@ -194,6 +199,10 @@ impl Broker {
             tracing::info!("dropped: {count} ({})", cause.name());
         }
     }
+}
+
+fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
+    listen_fault(addr, error, "mqtt.listen", "--mqtt")
 }
 
 fn line(counters: &Counters) -> String {
@@ -244,7 +253,7 @@ impl Seat {
         {
             tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
         }
-        let mut io = match open::<Handover>(&self.chosen, &self.driver) {
+        let mut io = match Driver::<Handover>::new(&self.chosen, &self.driver) {
             Ok(io) => io,
             Err(e) => {
                 alarm.ended = true;
@@ -266,7 +275,7 @@ impl Seat {
             shards: self.shards,
             keyed: Keyed::new(self.seed),
             seed: self.seed.rotate_left(7 * self.me as u32 + 1),
-            options: self.config.mqtt.clone(),
+            options: self.config.mqtt,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,

@@ -1,70 +1,116 @@
-//! Receive buffers on the heap, for a driver that has no kernel behind it: the simulation's.
+//! The receive buffers that the kernel takes from a ring of its own, and that we put back.
+//!
+//! The memory is mapped and not touched: a buffer costs nothing until it has been received into.
 
-use super::Lease;
+use super::net;
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+use std::io;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Buffers that were leased and not released yet. Each lease has an allocation of its own, so that a reader
-/// behind a release is found by the tools that watch memory.
-#[derive(Debug, Default)]
-pub struct Buffers {
-    /// By the lease's name; `None` is free.
-    places: Vec<Option<*mut [u8]>>,
-    leased: usize,
+/// The group that receives choose from.
+pub(super) const GROUP: u16 = 0;
+
+/// A private anonymous mapping.
+struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Mapping> {
+        let (protection, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, wherever the kernel likes.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { start: start.cast(), len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        // SAFETY: mapped in `new` and unmapped once.
+        let unmapped = unsafe { libc::munmap(self.start.cast(), self.len) };
+        debug_assert!(net::check(unmapped).is_ok(), "a mapping of ours");
+    }
+}
+
+/// The buffers of one ring. They must outlive it: the kernel writes into them.
+pub(super) struct Buffers {
+    ring: Mapping,
+    memory: Mapping,
+    count: u16,
+    bytes: u32,
+    tail: u16,
+    /// Buffers in the kernel's hands, as far as the completions that were reaped tell.
+    available: usize,
+    unpublished: bool,
 }
 
 impl Buffers {
-    /// Copies `bytes` into a buffer of their own and leases it.
-    pub fn lease(&mut self, bytes: &[u8]) -> Lease {
-        let pointer = Box::into_raw(Box::<[u8]>::from(bytes));
-        let id = self.places.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        });
-        self.places[id] = Some(pointer);
-        self.leased += 1;
-        Lease::new(pointer.cast(), bytes.len() as u32, id as u32)
+    /// Maps and registers `count` buffers (a power of two up to 32,768) of `bytes` each.
+    pub(super) fn new(submitter: &Submitter<'_>, count: u16, bytes: u32) -> io::Result<Buffers> {
+        let ring = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let memory = Mapping::new(usize::from(count) * bytes as usize)?;
+        // SAFETY: the mapping has room for `count` entries, is page-aligned, and lives as long as the ring.
+        unsafe { submitter.register_buf_ring_with_flags(ring.start as u64, count, GROUP, 0) }?;
+        let mut buffers = Buffers { ring, memory, count, bytes, tail: 0, available: 0, unpublished: false };
+        for id in 0..count {
+            buffers.give(id);
+        }
+        buffers.publish();
+        Ok(buffers)
     }
 
-    /// Takes a lease back and frees its buffer. It must be one of this pool.
-    pub fn release(&mut self, lease: Lease) {
-        let place = self.places.get_mut(lease.id() as usize).and_then(Option::take);
-        let pointer = place.expect("a lease is released once, to the pool that made it");
-        assert!(std::ptr::eq(pointer.cast(), lease.pointer), "a lease is released to the pool that made it");
-        self.leased -= 1;
-        // SAFETY: the pointer came from `Box::into_raw` in `lease`; it was taken out of its place, so it is
-        // freed once, and the one lease that read it is consumed here.
-        drop(unsafe { Box::from_raw(pointer) });
+    /// Where a buffer begins.
+    pub(super) fn start(&self, id: u16) -> *const u8 {
+        assert!(id < self.count, "the kernel names buffers that it was given");
+        // SAFETY: within the mapping, as was checked.
+        unsafe { self.memory.start.add(usize::from(id) * self.bytes as usize) }
     }
 
-    /// Leases that were not released yet.
-    pub fn leased(&self) -> usize {
-        self.leased
-    }
-}
-
-// There is no `Drop`: what is still leased may be read, so it is leaked rather than freed.
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_holds_its_bytes_until_it_is_released() {
-        let mut buffers = Buffers::default();
-        let (one, two) = (buffers.lease(b"one"), buffers.lease(b""));
-        assert_eq!((&*one, &*two, buffers.leased()), (&b"one"[..], &b""[..], 2));
-        buffers.release(one);
-        let three = buffers.lease(b"three");
-        assert_eq!((&*three, &*two, buffers.leased()), (&b"three"[..], &b""[..], 2));
-        buffers.release(two);
-        buffers.release(three);
-        assert_eq!(buffers.leased(), 0);
+    /// The kernel took a buffer.
+    pub(super) fn taken(&mut self) {
+        self.available = self.available.saturating_sub(1);
     }
 
-    #[test]
-    #[should_panic(expected = "the pool that made it")]
-    fn a_lease_of_another_pool_is_refused() {
-        let (mut ours, mut other) = (Buffers::default(), Buffers::default());
-        let _kept = ours.lease(b"ours");
-        ours.release(other.lease(b"theirs"));
+    /// A buffer comes back; the kernel sees it at the next `publish`.
+    pub(super) fn give(&mut self, id: u16) {
+        let start = self.start(id) as u64;
+        let place = usize::from(self.tail & (self.count - 1));
+        // SAFETY: within the mapping, because the count is a power of two; the kernel reads entries below
+        // the published tail only, and this one is above it.
+        let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(place) };
+        entry.set_addr(start);
+        entry.set_len(self.bytes);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        self.available += 1;
+        self.unpublished = true;
+    }
+
+    /// Lets the kernel see what came back.
+    pub(super) fn publish(&mut self) {
+        if std::mem::take(&mut self.unpublished) {
+            // SAFETY: the tail lies in the first entry of the mapping, aligned, and the kernel only reads it.
+            let tail = unsafe { &*BufRingEntry::tail(self.ring.start.cast()).cast::<AtomicU16>() };
+            tail.store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// Leaves the memory to the kernel for ever, see the driver's end.
+    pub(super) fn leak(&mut self) {
+        (self.ring.len, self.memory.len) = (0, 0);
+    }
+
+    pub(super) fn available(&self) -> usize {
+        self.available
     }
 }

@@ -1,9 +1,12 @@
 //! What the drivers have in common: options, counters, addresses, and the choice between them at run time.
 
-use super::Conn;
 use super::net::Waker;
+use super::selftest::Chosen;
+use super::{Close, Conn, Epoll, Event, Io, Lease, ListenSpec, Read, ShardId, Uring};
 use crate::limits;
 use crate::time::Moment;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -155,5 +158,123 @@ impl Outbox {
         buffer.clear();
         self.free.push(index);
         buffer
+    }
+}
+
+/// Which driver to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IoMode {
+    /// io_uring where it passes the self-test, else epoll with a warning.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// One of the drivers; one branch per call.
+pub enum Driver<H: Send> {
+    /// io_uring.
+    Uring(Box<Uring<H>>),
+    /// epoll.
+    Epoll(Box<Epoll<H>>),
+}
+
+/// Calls the driver that is there.
+macro_rules! delegate {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self {
+            Driver::Uring($io) => $call,
+            Driver::Epoll($io) => $call,
+        }
+    };
+}
+
+impl<H: Send> Driver<H> {
+    /// Builds the driver of the calling thread, which alone may use it. All shards of a broker take the same
+    /// choice.
+    pub fn new(chosen: &Chosen, options: &DriverOptions) -> io::Result<Driver<H>> {
+        Ok(match &chosen.features {
+            Some(features) => Driver::Uring(Box::new(Uring::new(options, features)?)),
+            None => Driver::Epoll(Box::new(Epoll::new(options)?)),
+        })
+    }
+
+    /// How other shards reach this driver.
+    pub fn address(&self) -> Address<H> {
+        delegate!(self, io => io.address())
+    }
+
+    /// Rings this driver's bell from any thread.
+    pub fn waker(&self) -> Waker {
+        delegate!(self, io => io.waker())
+    }
+
+    /// The addresses of all shards, by shard id; before the first `hand_over` or `wake`.
+    pub fn set_peers(&mut self, peers: Vec<Address<H>>) {
+        delegate!(self, io => io.set_peers(peers));
+    }
+}
+
+impl<H: Send> Io<H> for Driver<H> {
+    fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+        delegate!(self, io => io.listen(spec))
+    }
+
+    fn accept_pause(&mut self) {
+        delegate!(self, io => io.accept_pause());
+    }
+
+    fn accept_resume(&mut self) {
+        delegate!(self, io => io.accept_resume());
+    }
+
+    fn accept_stop(&mut self) {
+        delegate!(self, io => io.accept_stop());
+    }
+
+    fn read(&mut self, conn: Conn, mode: Read) {
+        delegate!(self, io => io.read(conn, mode));
+    }
+
+    fn release(&mut self, lease: Lease) {
+        delegate!(self, io => io.release(lease));
+    }
+
+    fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
+        delegate!(self, io => io.send(conn, buffer));
+    }
+
+    fn close(&mut self, conn: Conn, how: Close) {
+        delegate!(self, io => io.close(conn, how));
+    }
+
+    fn hand_over(&mut self, conn: Conn, to: ShardId, item: Box<H>) {
+        delegate!(self, io => io.hand_over(conn, to, item));
+    }
+
+    fn wake(&mut self, shard: ShardId) {
+        delegate!(self, io => io.wake(shard));
+    }
+
+    fn turn(&mut self, events: &mut Vec<Event<H>>, deadline: Option<Moment>) {
+        delegate!(self, io => io.turn(events, deadline));
+    }
+
+    fn now(&self) -> Moment {
+        delegate!(self, io => io.now())
+    }
+
+    fn room(&self) -> usize {
+        delegate!(self, io => io.room())
+    }
+
+    fn stats(&self) -> IoStats {
+        delegate!(self, io => io.stats())
+    }
+
+    fn describe(&self) -> String {
+        delegate!(self, io => io.describe())
     }
 }

@@ -12,16 +12,21 @@
 mod buffers;
 mod driver;
 mod epoll;
+mod leases;
 pub mod net;
+mod ops;
+mod ring;
+mod selftest;
 #[cfg(test)]
 mod tests;
+mod uring;
 
-pub use buffers::Buffers;
-pub use driver::{Address, DriverOptions, IoStats};
+pub use driver::{Address, Driver, DriverOptions, IoMode, IoStats};
 pub use epoll::Epoll;
-mod stand_in;
-pub use net::{Reservation, Waker, available_cores, pin_to_core, reserve};
-pub use stand_in::*;
+pub use leases::Leases;
+pub use net::{Reservation, Waker, available_cores, pin_to_core, raise_open_files, reserve};
+pub use selftest::{Chosen, Features, choose};
+pub use uring::Uring;
 
 use crate::time::Moment;
 use std::net::SocketAddr;

@@ -122,6 +122,11 @@ impl Retained {
         self.messages.len()
     }
 
+    /// Messages that expire some day.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
     /// Whether there is no message.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

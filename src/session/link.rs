@@ -162,6 +162,7 @@ impl Link {
         if m.head.expires != Moment::NEVER {
             let left_ms = m.head.expires.since_ms(ctx.now);
             if left_ms == 0 {
+                ctx.counters.expired_messages += 1;
                 return Err(Unsent::Expired);
             }
             expiry_s = u32::try_from(left_ms.div_ceil(1000)).ok();

@@ -37,6 +37,8 @@ pub struct Session {
     pub expiry_s: u32,
     /// When it ends, while it is not attached.
     pub ends_at: Moment,
+    /// When its timer fires; [`Moment::NEVER`] while none is filed.
+    pub timer_at: Moment,
     /// What it is subscribed to.
     pub subscriptions: Subscriptions,
     /// QoS 1 and 2 to the client.
@@ -172,6 +174,7 @@ impl Session {
             conn: None,
             expiry_s: 0,
             ends_at: Moment::NEVER,
+            timer_at: Moment::NEVER,
             subscriptions: Subscriptions::None,
             outgoing: None,
             incoming: None,

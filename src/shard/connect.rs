@@ -102,7 +102,7 @@ impl<I: Io<Handover>> Shard<I> {
         if keep_alive_ms > 0
             && let Some(slot) = self.local.conns.slot(conn)
         {
-            self.wheel.insert(now.plus_ms(keep_alive_ms), Timer::keep_alive(slot));
+            self.insert_timer(now.plus_ms(keep_alive_ms), Timer::keep_alive(slot));
         }
         self.set_online(index, true);
         self.pump_session(index);
@@ -162,7 +162,7 @@ impl<I: Io<Handover>> Shard<I> {
         connection.pending = item.bytes;
         self.local.conns.put(conn, connection);
         self.local.counters.hand_overs_in += 1;
-        self.wait(conn, Wait::Turn);
+        self.decode_pending(conn);
     }
 
     /// The home shard has no room for a connection.
@@ -202,14 +202,15 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// The first packet was malformed or not CONNECT.
     pub(super) fn refuse_malformed(&mut self, conn: Conn, fault: &Fault) {
-        let Some(c) = self.local.conns.get_mut(conn) else { return };
-        if fault.code == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION {
-            let refusal = Refusal { code: fault.code, text: fault.text.to_string() };
-            let version = c.link.version;
-            self.refuse(conn, version, &refusal);
-            return;
+        match fault.connect_version {
+            // 3.x has no way to say more than this [MQTT-3.1.2-2 of 3.1.1].
+            Some(version)
+                if version == Version::V5 || fault.code == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION =>
+            {
+                self.refuse(conn, version, &Refusal { code: fault.code, text: fault.text.to_string() });
+            }
+            _ => self.close_silently(conn),
         }
-        self.close_silently(conn);
     }
 
     /// Ends the session that a will or an expiry timer named.

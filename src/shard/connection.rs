@@ -7,7 +7,7 @@
 //! ```
 
 use crate::io::Conn;
-use crate::limits::{ACTIVE_READ_MS, READ_CREDIT_BYTES};
+use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS, READ_CREDIT_BYTES};
 use crate::session::Link;
 use crate::time::Moment;
 use std::net::SocketAddr;
@@ -78,6 +78,8 @@ pub(super) struct Connection {
     /// When the last packet came.
     pub last_packet: Moment,
     last_read: Moment,
+    /// Reads that followed each other closely.
+    streak: u8,
     /// Received and not decoded yet.
     pub pending: Vec<u8>,
     pub peer: Option<SocketAddr>,
@@ -101,15 +103,16 @@ impl Connection {
             keep_alive_ms: 0,
             last_packet: now,
             last_read: now,
+            streak: 0,
             pending: Vec::new(),
             peer,
             listener,
         }
     }
 
-    /// How to read next, if it is to be read: before CONNECT one receive at a time; a connection that was
-    /// read within the last second streams; an idle one holds no receive.
-    pub fn next_read(&mut self, now: Moment) -> Option<Armed> {
+    /// How to read next, if it is to be read: before CONNECT one receive at a time; a connection that is read
+    /// again and again streams; an idle one holds no receive.
+    pub fn next_read(&self) -> Option<Armed> {
         // Behind a PUBLISH that waits for a full route may stand the acknowledgements that empty it.
         let waits = self.wait == Wait::Full && self.pending.len() < READ_CREDIT_BYTES as usize;
         let still = self.armed == Armed::Nothing && (self.wait == Wait::Nothing || waits) && !self.ended;
@@ -119,12 +122,13 @@ impl Connection {
         if self.phase == Phase::Connecting {
             return Some(Armed::Once);
         }
-        let active = now.since_ms(self.last_read) < ACTIVE_READ_MS;
-        Some(if active { Armed::Stream } else { Armed::Parked })
+        Some(if self.streak >= ACTIVE_READS { Armed::Stream } else { Armed::Parked })
     }
 
     /// Bytes came.
     pub fn note_read(&mut self, now: Moment) {
+        let again = now.since_ms(self.last_read) < ACTIVE_READ_MS;
+        self.streak = if again { self.streak.saturating_add(1) } else { 0 };
         self.last_read = now;
     }
 }

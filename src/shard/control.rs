@@ -28,7 +28,7 @@ impl<I: Io<Handover>> Shard<I> {
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.handle_scan_item(scan, &message),
             Control::ScanPage { scan, after } => self.handle_scan_page(scan, after),
-            Control::HandOn(on) => self.take_handed_on(on),
+            Control::HandOn(on) => self.handle_hand_on(on),
         }
     }
 

@@ -28,7 +28,7 @@ mod timers;
 pub use connection::Handover;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 
-use crate::codec::ReasonCode;
+use crate::codec::{DecodeError, ReasonCode, Version};
 use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
 use crate::limits::*;
 use crate::map::{Keyed, Slot};
@@ -58,8 +58,8 @@ pub enum Command {
     Listen {
         /// Where.
         spec: ListenSpec,
-        /// Told how it went; the error is one line.
-        reply: Sender<Result<(), String>>,
+        /// Told how it went.
+        reply: Sender<(SocketAddr, Option<std::io::Error>)>,
     },
     /// New options hold from now on.
     Reload(Box<Options>),
@@ -136,6 +136,8 @@ pub struct Shard<I: Io<Handover>> {
     cleanup: VecDeque<u32>,
     scans: scans::ScanState,
     drain: Option<drain::Drain>,
+    /// A sweep for expired retained messages is filed.
+    sweeping: bool,
     moving: usize,
     accept_paused: bool,
     /// Deliveries and packets that this tick may still make.
@@ -171,11 +173,17 @@ enum Next {
 struct Fault {
     code: ReasonCode,
     text: Cow<'static, str>,
+    /// Of a malformed CONNECT: the version in which an answer would be understood.
+    connect_version: Option<Version>,
 }
 
 impl Fault {
     fn new(code: ReasonCode, text: impl Into<Cow<'static, str>>) -> Fault {
-        Fault { code, text: text.into() }
+        Fault { code, text: text.into(), connect_version: None }
+    }
+
+    fn of(e: &DecodeError) -> Fault {
+        Fault { code: e.code, text: e.to_string().into(), connect_version: e.connect_version_hint() }
     }
 }
 
@@ -207,6 +215,7 @@ impl<I: Io<Handover>> Shard<I> {
             cleanup: VecDeque::new(),
             scans: scans::ScanState::default(),
             drain: None,
+            sweeping: false,
             moving: 0,
             accept_paused: false,
             budget: 0,
@@ -335,7 +344,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn handle_accepted(&mut self, conn: Conn, listener: u16, peer: Option<SocketAddr>) {
-        let link = Link::new(crate::codec::Version::V311, 1, u32::MAX, 0);
+        let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let now = self.local.now;
         let slot = self.local.conns.put(conn, Connection::new(link, listener, peer, now));
         self.local.counters.accepts += 1;
@@ -361,14 +370,16 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
-        // What was written while that send was under way leaves now, whether or not there is room for more.
-        local::note_output(c, conn, &mut self.local.dirty);
-        if c.phase == Phase::Closing {
-            if c.link.out.is_empty() {
+        let (closing, quiet) = (c.phase == Phase::Closing, c.link.out.is_empty());
+        // Output that was written while the send was under way leaves with this tick.
+        self.local.with_link(conn, |_, _| ());
+        if closing {
+            if quiet {
                 self.shut(conn, Close::Flush);
             }
             return;
         }
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
         let room = c.link.has_room(&self.local.options);
         if let Some(session) = c.session.filter(|_| room) {
             self.pump_session(session);
@@ -405,9 +416,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Arms the next read, if the connection is to be read.
     fn rearm(&mut self, conn: Conn) {
-        let now = self.local.now;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        let Some(next) = c.next_read(now) else { return };
+        let Some(next) = c.next_read() else { return };
         c.armed = next;
         let mode = match next {
             Armed::Stream => Read::Stream { credit: READ_CREDIT_BYTES },
@@ -488,9 +498,9 @@ impl<I: Io<Handover>> Shard<I> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen { spec, reply } => {
-                    let opened = self.io.listen(spec).map(drop).map_err(|e| e.to_string());
+                    let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
-                    let _ = reply.send(opened);
+                    let _ = reply.send((spec.addr, error));
                 }
                 Command::Reload(options) => {
                     self.retained.set_options(publish::retained_options(&options, self.shards.into()));
@@ -509,7 +519,14 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn gauges(&mut self) {
+        let driver = self.io.stats();
+        let trie = self.trie.stats();
         let counters = &mut self.local.counters;
+        counters.add(self.mesh.counters());
+        counters.completions = driver.completions;
+        counters.starved = driver.starved;
+        counters.accept_pauses += driver.accept_pauses;
+        counters.subscriptions = trie.subscriptions as u64;
         counters.connections = self.local.conns.len() as u64;
         counters.sessions = self.local.sessions.len() as u64;
         counters.retained = self.retained.len() as u64;

@@ -20,6 +20,7 @@ impl<I: Io<Handover>> Shard<I> {
         if c.armed == super::Armed::Once {
             c.armed = super::Armed::Nothing;
         }
+        c.note_read(now);
         if matches!(c.phase, Phase::Closing | Phase::Moving) {
             return;
         }
@@ -57,7 +58,6 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let used = self.decode_all(conn, rest, &[]);
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        c.note_read(now);
         if used < rest.len() && matches!(c.phase, Phase::Serving | Phase::Connecting) {
             c.pending.extend_from_slice(&rest[used..]);
         }
@@ -106,22 +106,28 @@ impl<I: Io<Handover>> Shard<I> {
                 continue;
             }
             c.wait = Wait::Nothing;
-            let conn = slot.index;
-            let mut pending = std::mem::take(&mut c.pending);
-            bytes += pending.len();
-            let used = self.decode_all(conn, &pending, &[]);
-            let Some(c) = self.local.conns.get_mut(conn) else { continue };
-            if matches!(c.phase, Phase::Serving | Phase::Connecting) {
-                pending.drain(..used);
-                if !pending.is_empty() || pending.capacity() <= PENDING_KEEP_BYTES {
-                    c.pending = pending;
-                }
-                if c.wait == Wait::Nothing && c.ended {
-                    self.handle_end(conn);
-                } else {
-                    self.rearm(conn);
-                }
-            }
+            bytes += c.pending.len();
+            self.decode_pending(slot.index);
+        }
+    }
+
+    /// Decodes what a connection has pending; then it is read again, or its end counts.
+    pub(super) fn decode_pending(&mut self, conn: Conn) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let mut pending = std::mem::take(&mut c.pending);
+        let used = self.decode_all(conn, &pending, &[]);
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        if !matches!(c.phase, Phase::Serving | Phase::Connecting) {
+            return;
+        }
+        pending.drain(..used);
+        if !pending.is_empty() {
+            c.pending = pending;
+        }
+        if c.wait == Wait::Nothing && c.ended {
+            self.handle_end(conn);
+        } else {
+            self.rearm(conn);
         }
     }
 
@@ -140,7 +146,7 @@ impl<I: Io<Handover>> Shard<I> {
                 Ok(Framed::Incomplete { .. }) => return at,
                 Err(e) => {
                     self.local.counters.decode_errors += 1;
-                    self.fault(conn, Fault::new(e.code, e.to_string()));
+                    self.fault(conn, Fault::of(&e));
                     return bytes.len();
                 }
             };
@@ -187,7 +193,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.counters.packets_in += 1;
         let packet = decode(c.link.version, bytes).map_err(|e| {
             self.local.counters.decode_errors += 1;
-            Fault::new(e.code, e.to_string())
+            Fault::of(&e)
         })?;
         if c.phase == Phase::Connecting {
             return match packet {

@@ -283,7 +283,9 @@ impl<I: Io<Handover>> Shard<I> {
     fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
         let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
         self.budget -= subscribers as isize;
-        if subscribers <= self.fan_out_at_once {
+        // Nothing overtakes an earlier message of the same origin.
+        let behind = self.fan_outs.iter().any(|f| f.origin == origin);
+        if subscribers <= self.fan_out_at_once && !behind {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
             } else if subscribers > 0 {
@@ -293,6 +295,9 @@ impl<I: Io<Handover>> Shard<I> {
                 self.local.deliver_targets(&targets, 0, usize::MAX, carried);
                 self.scratch.targets = targets;
             }
+            return false;
+        }
+        if subscribers == 0 {
             return false;
         }
         let mut targets = Vec::with_capacity(subscribers);
@@ -317,6 +322,9 @@ impl<I: Io<Handover>> Shard<I> {
             if at < fan_out.targets.len() {
                 self.fan_outs.push_front(fan_out);
                 return;
+            }
+            if self.fan_outs.iter().any(|f| f.origin == fan_out.origin) {
+                continue;
             }
             match fan_out.origin {
                 Origin::Conn(slot) => self.wake_slot(slot, |w| w == Wait::FanOut),
@@ -384,6 +392,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Stores a retained message of a topic that is at home here.
     pub(super) fn store_retained(&mut self, message: Message) {
+        if message.view().head.expires != Moment::NEVER {
+            self.expect_sweep();
+        }
         if let Err(e) = self.retained.set(message) {
             self.local.ledger.record("", LossCause::RetainedFull, 1);
             if self.may_log() {

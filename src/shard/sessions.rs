@@ -4,7 +4,7 @@ use super::local::Terms;
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::io::Io;
-use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX};
+use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX, TIMER_HORIZON_MS};
 use crate::mesh::{Control, HandOn};
 use crate::message::Message;
 use crate::router::Wanted;
@@ -72,16 +72,19 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// Files a session's timer, unless one is filed that comes earlier.
     fn session_timer(&mut self, index: u32, due: Moment) {
-        if let Some(slot) = self.local.sessions.slot(index) {
-            self.wheel.insert(due, Timer::session(slot));
-        }
+        let Some(slot) = self.local.sessions.slot(index) else { return };
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| s.timer_at > due) else { return };
+        session.timer_at = due.min(self.local.now.plus_ms(TIMER_HORIZON_MS));
+        self.insert_timer(due, Timer::session(slot));
     }
 
     /// A delayed will or the end of a session may be due.
     pub(super) fn handle_session_timer(&mut self, index: u32) {
         let now = self.local.now;
         let Some(session) = self.local.sessions.get_mut(index) else { return };
+        session.timer_at = Moment::NEVER;
         if session.conn.is_some() || session.ended {
             return;
         }
@@ -92,6 +95,11 @@ impl<I: Io<Handover>> Shard<I> {
         if session.ends_at <= now {
             self.local.counters.expired_sessions += 1;
             self.end_session(index);
+            return;
+        }
+        let due = session.will.as_ref().map_or(Moment::NEVER, |w| w.due).min(session.ends_at);
+        if due != Moment::NEVER {
+            self.session_timer(index, due);
         }
     }
 
@@ -242,20 +250,19 @@ impl<I: Io<Handover>> Shard<I> {
         self.place(Box::new(step));
     }
 
-    /// Another shard gave us a message of a share group: a member here takes it, else another shard that had
-    /// no try yet. Choosing anew among all shards could send it back and forth for ever.
-    pub(super) fn take_handed_on(&mut self, mut on: Box<HandOn>) {
-        let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };
-        if let Some(group) = self.trie.any_group_by_key(on.group)
-            && self.deliver_member(group, &mut Carried::kept(&on.message), wanted)
-        {
+    /// A message of a share group comes from another shard, which chose this one. So it stays if there is any
+    /// member here: shards that chose anew could pass it to and fro for ever.
+    pub(super) fn handle_hand_on(&mut self, mut on: Box<HandOn>) {
+        let found = self.trie.any_group_by_key(on.group);
+        if found.is_some_and(|group| self.deliver_handed_on(group, &on)) {
             return;
         }
         on.tried |= 1 << self.me;
         self.place(on);
     }
 
-    /// Finds a member for a message of a share group.
+    /// Finds a member for a message of a share group. Each step delivers it or adds to the shards that were
+    /// tried, once for members that are connected and once for the others.
     pub(super) fn place(&mut self, mut on: Box<HandOn>) {
         self.local.counters.hand_ons += 1;
         loop {
@@ -267,8 +274,7 @@ impl<I: Io<Handover>> Shard<I> {
                 .and_then(|g| self.router.pick_shard(&mut self.trie, g, &view, strategy, on.tried, wanted));
             match (found, target) {
                 (Some(group), Some(shard)) if shard == self.me => {
-                    let mut carried = Carried::kept(&on.message);
-                    if self.deliver_member(group, &mut carried, wanted) {
+                    if self.deliver_handed_on(group, &on) {
                         return;
                     }
                     on.tried |= 1 << self.me;
@@ -287,6 +293,13 @@ impl<I: Io<Handover>> Shard<I> {
                 }
             }
         }
+    }
+
+    /// Delivers to a local member, one that is connected first: it may have come back meanwhile.
+    fn deliver_handed_on(&mut self, group: GroupId, on: &HandOn) -> bool {
+        let mut carried = Carried::kept(&on.message);
+        self.deliver_member(group, &mut carried, Wanted::Online)
+            || (on.offline && self.deliver_member(group, &mut carried, Wanted::Offline))
     }
 
     /// Delivers to one local member of a share group; false when there is none of the kind.

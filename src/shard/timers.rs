@@ -5,8 +5,9 @@ use super::sessions::End;
 use super::{Handover, Shard};
 use crate::codec::ReasonCode;
 use crate::io::{Close, Io};
-use crate::limits::TICK_TIMERS_MAX;
+use crate::limits::{RETAINED_SWEEP_MS, RETAINED_SWEEP_STEPS, TICK_TIMERS_MAX, TIMER_HORIZON_MS};
 use crate::map::Slot;
+use crate::time::Moment;
 
 /// An entry of the timer wheel; whoever fires it checks that it still means something.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,7 @@ enum Kind {
     Close,
     Session,
     FullRoute,
+    Sweep,
 }
 
 impl Timer {
@@ -58,11 +60,13 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn fire(&mut self, timer: Timer) {
         let (now, conn) = (self.local.now, timer.slot.index);
-        if let Kind::Session = timer.kind {
-            if self.local.sessions.at(timer.slot).is_some() {
-                self.handle_session_timer(conn);
+        match timer.kind {
+            Kind::Session if self.local.sessions.at(timer.slot).is_some() => {
+                return self.handle_session_timer(conn);
             }
-            return;
+            Kind::Session => return,
+            Kind::Sweep => return self.sweep_retained(),
+            _ => {}
         }
         let Some(c) = self.local.conns.at(timer.slot) else { return };
         match timer.kind {
@@ -85,7 +89,7 @@ impl<I: Io<Handover>> Shard<I> {
                 let due = c.last_packet.plus_ms(u64::from(c.keep_alive_ms));
                 if due > now {
                     self.shrink(conn);
-                    self.wheel.insert(due, timer);
+                    self.insert_timer(due, timer);
                     return;
                 }
                 self.local.counters.keep_alive_timeouts += 1;
@@ -93,6 +97,32 @@ impl<I: Io<Handover>> Shard<I> {
                 self.disconnect(conn, ReasonCode::KEEP_ALIVE_TIMEOUT, text, End::Lost);
             }
             _ => {}
+        }
+    }
+
+    /// Files a timer; one that is far off is looked at in between, so that what is gone leaves the wheel.
+    pub(super) fn insert_timer(&mut self, due: Moment, timer: Timer) {
+        let horizon = self.local.now.plus_ms(TIMER_HORIZON_MS);
+        self.wheel.insert(due.min(horizon), timer);
+    }
+
+    /// A retained message that expires was stored: a sweep will come by.
+    pub(super) fn expect_sweep(&mut self) {
+        if !self.sweeping {
+            self.sweeping = true;
+            let nowhere = Slot { index: 0, generation: 0 };
+            let timer = Timer { kind: Kind::Sweep, slot: nowhere };
+            self.wheel.insert(self.local.now.plus_ms(RETAINED_SWEEP_MS), timer);
+        }
+    }
+
+    fn sweep_retained(&mut self) {
+        self.sweeping = false;
+        let mut removed = Vec::new();
+        self.retained.expire(self.local.now, RETAINED_SWEEP_STEPS, &mut removed);
+        self.local.counters.expired_messages += removed.len() as u64;
+        if self.retained.expiring() > 0 {
+            self.expect_sweep();
         }
     }
 

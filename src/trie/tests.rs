@@ -100,7 +100,7 @@ impl RouteText {
     fn from(route: RouteBuf) -> RouteText {
         match route {
             RouteBuf::Exact(key) => RouteText::Exact(key),
-            RouteBuf::Wild(text) => RouteText::Wild(text.into()),
+            RouteBuf::Wild(text) => RouteText::Wild(text.to_string()),
         }
     }
 

@@ -400,6 +400,9 @@ impl Client {
                 self.send_subscribe(cx, &[(None, "t#".into(), options)], 0);
             }
             4 => {
+                if self.outgoing.len() >= l.server_receive_max {
+                    return;
+                }
                 let id = self.new_message(cx, false, Some("$SYS/x"));
                 self.send_message(cx, id);
             }

@@ -66,6 +66,8 @@ pub struct Link {
     pub awaited: BTreeMap<u16, Awaited>,
     /// It was sent something that may end it.
     pub grey: bool,
+    /// A connection that was abandoned earlier could still be served when this one was.
+    pub haunted: bool,
     /// Identifiers that only grey packets used.
     pub grey_pids: BTreeSet<u16>,
     /// QoS 2 identifiers whose PUBLISH was sent twice on this connection.
@@ -253,6 +255,7 @@ impl Client {
         }
         l.up = true;
         let haunted = !self.ghosts.is_empty();
+        l.haunted = haunted;
         for property in a.properties.iter() {
             match property {
                 Property::ReceiveMaximum(n) => l.server_receive_max = usize::from(n),
@@ -529,7 +532,7 @@ impl Client {
     /// The connection is gone, whoever ended it.
     pub fn lost(&mut self, cx: &mut Cx) {
         let Some(l) = self.link.take() else { return };
-        let haunted = !self.ghosts.is_empty();
+        let haunted = l.haunted || !self.ghosts.is_empty();
         let served = l.surely_served(cx);
         let books = &mut cx.oracle.books[self.index];
         if l.up {
@@ -601,6 +604,7 @@ impl Link {
             flight: BTreeSet::new(),
             awaited: BTreeMap::new(),
             grey: false,
+            haunted: false,
             grey_pids: BTreeSet::new(),
             twice: BTreeSet::new(),
             deaf_until: 0,

@@ -3,7 +3,7 @@
 
 use crate::net::{Faults, SocketId, Wire};
 use crate::{note, trace};
-use ringmq::io::{Buffers, Close, Conn, Event, Io, IoStats, Lease, ListenSpec, Read, ReadEnd, ShardId};
+use ringmq::io::{Close, Conn, Event, Io, IoStats, Lease, Leases, ListenSpec, Read, ReadEnd, ShardId};
 use ringmq::shard::Handover;
 use ringmq::time::Moment;
 use std::cell::RefCell;
@@ -52,7 +52,7 @@ pub struct Kernel {
     paused: bool,
     accept_fails_until: u64,
     woken: bool,
-    buffers: Buffers,
+    buffers: Leases,
 }
 
 /// All kernels and the wire between them and the clients.

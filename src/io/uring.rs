@@ -1,0 +1,358 @@
+//! The io_uring driver: direct descriptors, one ring of receive buffers, one system call per turn.
+//!
+//! A connection's index is that of its direct descriptor, so the kernel chooses it. At most one read and one
+//! send per connection are under way; nothing is cancelled in the steady state, because finding what to cancel
+//! costs more the more is armed.
+//!
+//! Traps:
+//! - With deferred task work nothing completes unless the ring is entered for completions.
+//! - A receive that finds no buffer fails at once, as often as it is tried: those connections wait for a buffer.
+//! - The kernel gives an index away as soon as it closed it, which can be before we saw the close complete.
+//! - A shutdown runs on a kernel worker thread; it has to complete before the close, like everything else.
+
+use super::buffers::Buffers;
+use super::driver::{Address, Door, DriverOptions, IoStats, Outbox};
+use super::net::Waker;
+use super::ops::{self, Op};
+use super::ring::{Ring, Sleep};
+use super::selftest::Features;
+use super::{Close, Conn, Event, Io, Lease, ListenSpec, Read, ShardId};
+use crate::limits;
+use crate::time::Moment;
+use io_uring::cqueue;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod accepting;
+mod closing;
+mod moving;
+mod reading;
+mod slots;
+
+use accepting::Accepting;
+use moving::Moving;
+use slots::{Phase, Slots};
+
+/// The io_uring driver of one shard. Belongs to the thread that built it.
+pub struct Uring<H> {
+    // Dropped in this order: the ring before the memory that the kernel reads and writes.
+    ring: Ring,
+    buffers: Buffers,
+    outbox: Outbox,
+    options: DriverOptions,
+    features: Features,
+    /// Direct descriptors.
+    table: usize,
+    slots: Slots,
+    accepting: Accepting,
+    moving: Moving<H>,
+    waker: Waker,
+    /// Another descriptor of the ring, which the peers share.
+    door: Arc<OwnedFd>,
+    peers: Vec<Address<H>>,
+    /// Shards to wake, as bits.
+    doorbells: u64,
+    /// What is known without the kernel, for the next turn to report.
+    pending: Vec<Event<H>>,
+    /// Connections that wait for a receive buffer, with their generations.
+    starved: VecDeque<(Conn, u32)>,
+    /// Flushed connections and when to give up on them.
+    lingering: VecDeque<(Moment, Conn, u32)>,
+    /// Connections that wait for their last completion, and when to cancel what is under way.
+    closing: VecDeque<(Moment, Conn, u32)>,
+    /// Whether `Woken` is among this turn's events.
+    woken: bool,
+    stats: IoStats,
+}
+
+/// The soft limit of open files, which bounds a table of direct descriptors.
+fn open_files_max() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: room for the limits.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } {
+        0 => limit.rlim_cur,
+        _ => 1_024,
+    }
+}
+
+impl<H: Send> Uring<H> {
+    /// Builds the driver of the calling thread, with what the self-test found.
+    pub fn new(options: &DriverOptions, features: &Features) -> io::Result<Uring<H>> {
+        let ring = Ring::new(features, limits::RING_SUBMISSIONS, limits::RING_COMPLETIONS)?;
+        let wanted = options.connections_max.clamp(1, limits::CONNECTIONS_PER_SHARD_MAX);
+        let table = u64::from(wanted).min(open_files_max()) as u32;
+        ring.submitter().register_files_sparse(table)?;
+        let buffers = Buffers::new(ring.submitter(), options.receive_buffers, options.receive_buffer_bytes)?;
+        let waker = Waker::new()?;
+        // SAFETY: the ring's descriptor is open as long as the ring.
+        let door = Arc::new(unsafe { BorrowedFd::borrow_raw(ring.fd()) }.try_clone_to_owned()?);
+        let mut driver = Uring {
+            ring,
+            buffers,
+            outbox: Outbox::default(),
+            options: options.clone(),
+            features: features.clone(),
+            table: table as usize,
+            slots: Slots::default(),
+            accepting: Accepting::default(),
+            moving: Moving::default(),
+            waker,
+            door,
+            peers: Vec::new(),
+            doorbells: 0,
+            pending: Vec::new(),
+            starved: VecDeque::new(),
+            lingering: VecDeque::new(),
+            closing: VecDeque::new(),
+            woken: false,
+            stats: IoStats::default(),
+        };
+        driver.arm_bell();
+        Ok(driver)
+    }
+
+    /// How other shards reach this driver. An address keeps the ring's descriptor open.
+    pub fn address(&self) -> Address<H> {
+        Address { waker: self.waker.clone(), door: Door::Ring(Arc::clone(&self.door)) }
+    }
+
+    /// Rings this driver's bell from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The addresses of all shards, by shard id.
+    pub fn set_peers(&mut self, peers: Vec<Address<H>>) {
+        self.peers = peers;
+    }
+
+    fn peer_ring(&self, shard: usize) -> Option<RawFd> {
+        match &self.peers.get(shard)?.door {
+            Door::Ring(fd) => Some(fd.as_raw_fd()),
+            Door::Inbox(_) => None,
+        }
+    }
+
+    /// Asks for an operation on a connection.
+    fn ask(&mut self, op: Op, conn: Conn, entry: io_uring::squeue::Entry) {
+        let generation = self.slots.at(conn).generation;
+        self.ring.push(entry.user_data(ops::name(op, generation, conn)));
+    }
+
+    fn arm_bell(&mut self) {
+        self.ring.push(ops::poll_bell(self.waker.fd()).user_data(ops::name(Op::Bell, 0, 0)));
+    }
+
+    fn ring_doorbells(&mut self) {
+        while self.doorbells != 0 {
+            let shard = self.doorbells.trailing_zeros() as usize;
+            self.doorbells &= self.doorbells - 1;
+            if let Some(ring) = self.peer_ring(shard) {
+                self.stats.wakes_sent += 1;
+                self.ring.push(ops::wake(ring));
+            }
+        }
+    }
+
+    fn report_woken(&mut self, events: &mut Vec<Event<H>>) {
+        if !std::mem::replace(&mut self.woken, true) {
+            events.push(Event::Woken);
+        }
+    }
+
+    /// How long to sleep in a turn that has reported `busy` already or not.
+    fn patience(&self, deadline: Option<Moment>, now: Moment, busy: bool) -> Sleep {
+        let Some(deadline) = deadline else { return Sleep::Not };
+        let hungry = !self.starved.is_empty() && self.buffers.available() > 0;
+        if busy || hungry || deadline <= now {
+            return Sleep::Not;
+        }
+        let first = |list: &VecDeque<(Moment, Conn, u32)>| list.front().map_or(Moment::NEVER, |e| e.0);
+        let timers = first(&self.lingering).min(first(&self.closing)).min(self.accepting.retry_at());
+        match deadline.min(timers) {
+            Moment::NEVER => Sleep::Forever,
+            until => Sleep::For(Duration::from_millis(until.since_ms(now))),
+        }
+    }
+
+    /// Whether a completion's connection is still the one that asked.
+    fn is_current(&self, user_data: u64) -> bool {
+        self.slots.get(ops::index(user_data)).is_some_and(|slot| {
+            slot.phase != Phase::Free && slot.generation & ops::GENERATION == ops::generation(user_data)
+        })
+    }
+
+    fn complete(&mut self, entry: &cqueue::Entry, now: Moment, events: &mut Vec<Event<H>>) {
+        let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+        let Some(op) = ops::op(user_data) else {
+            debug_assert!(false, "a completion that nobody asked for: {user_data:#x}");
+            return;
+        };
+        let conn = ops::index(user_data);
+        match op {
+            Op::Accept => return self.accepted(user_data, result, flags, now, events),
+            Op::Arrival => return self.arrived(user_data, result, events),
+            Op::Woken => return self.report_woken(events),
+            Op::Bell => {
+                self.report_woken(events);
+                if !cqueue::more(flags) {
+                    self.waker.hush();
+                    self.arm_bell();
+                }
+                return;
+            }
+            Op::Forget => return,
+            _ => {}
+        }
+        if !self.is_current(user_data) {
+            return self.late(op, result, flags);
+        }
+        match op {
+            Op::Install => self.named(conn, result, events),
+            Op::Receive => self.received(conn, result, flags, events),
+            Op::Poll => self.polled(conn, events),
+            Op::Discard => self.discarded(conn, result),
+            Op::Send => self.sent(conn, result, events),
+            Op::Prepare => {
+                self.slots.at(conn).prepared();
+                self.proceed(conn);
+            }
+            Op::Close => self.left(conn, events),
+            Op::HandOver => self.descriptor_sent(conn, result, events),
+            Op::Leave => self.left_behind(conn, result, events),
+            Op::Accept | Op::Arrival | Op::Woken | Op::Bell | Op::Forget => {}
+        }
+    }
+
+    /// A completion whose connection is gone. Only its close can be late, see the traps.
+    fn late(&mut self, op: Op, result: i32, flags: u32) {
+        debug_assert!(matches!(op, Op::Close | Op::HandOver | Op::Leave), "{op:?} after the last completion");
+        if op == Op::Install && result >= 0 {
+            accepting::close_plain(result);
+        }
+        if let Some(id) = cqueue::buffer_select(flags) {
+            self.buffers.taken();
+            self.buffers.give(id);
+        }
+    }
+
+    /// Prepares a direct descriptor's slot for a new owner: the kernel has closed the one before.
+    fn clear(&mut self, conn: Conn, events: &mut Vec<Event<H>>) {
+        match self.slots.get(conn).map(|slot| slot.phase) {
+            Some(Phase::Leaving) => self.left(conn, events),
+            Some(Phase::Moving) => self.moved(conn, events),
+            phase => debug_assert!(matches!(phase, None | Some(Phase::Free)), "{phase:?} was closed"),
+        }
+    }
+}
+
+impl<H: Send> Io<H> for Uring<H> {
+    fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+        self.accepting.listen(spec)
+    }
+
+    fn accept_pause(&mut self) {
+        self.accepting.pause(true);
+    }
+
+    fn accept_resume(&mut self) {
+        self.accepting.pause(false);
+    }
+
+    fn accept_stop(&mut self) {
+        self.accepting.stop();
+    }
+
+    fn read(&mut self, conn: Conn, mode: Read) {
+        self.arm(conn, mode);
+    }
+
+    fn release(&mut self, lease: Lease) {
+        self.buffers.give(lease.id() as u16);
+    }
+
+    fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
+        debug_assert!(!buffer.is_empty(), "a send has bytes");
+        let place = self.outbox.put(buffer);
+        let slot = self.slots.at(conn);
+        debug_assert_eq!(slot.phase, Phase::Open, "only an open connection sends");
+        debug_assert!(!slot.is_sending(), "one send at a time");
+        slot.place = place;
+        slot.set_sending(true);
+        self.send_rest(conn);
+    }
+
+    fn close(&mut self, conn: Conn, how: Close) {
+        self.begin_close(conn, how);
+    }
+
+    fn hand_over(&mut self, conn: Conn, to: ShardId, item: Box<H>) {
+        self.leave_for(conn, to, item);
+    }
+
+    fn wake(&mut self, shard: ShardId) {
+        if usize::from(shard) < limits::SHARDS_MAX {
+            self.doorbells |= 1 << shard;
+        }
+    }
+
+    fn turn(&mut self, events: &mut Vec<Event<H>>, deadline: Option<Moment>) {
+        let before = events.len();
+        let now = self.now();
+        self.woken = false;
+        self.expire(now);
+        events.append(&mut self.pending);
+        self.buffers.publish();
+        self.feed_starved();
+        self.update_accepting(now);
+        self.ring_doorbells();
+        let sleep = self.patience(deadline, now, events.len() > before);
+        self.ring.enter(sleep);
+        let completions = self.ring.completions();
+        self.stats.completions += completions as u64;
+        for _ in 0..completions {
+            let Some(entry) = self.ring.next() else { break };
+            self.complete(&entry, now, events);
+        }
+        self.ring.reaped();
+    }
+
+    fn now(&self) -> Moment {
+        self.options.now()
+    }
+
+    fn room(&self) -> usize {
+        let headroom = self.table * limits::TABLE_HEADROOM_PERCENT / 100;
+        (self.table - headroom).saturating_sub(self.slots.used())
+    }
+
+    fn stats(&self) -> IoStats {
+        IoStats { enters: self.ring.enters, cq_overflow: self.ring.overflows, ..self.stats }
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "io_uring, {}, {} direct descriptors, {} receive buffers of {} bytes",
+            self.features, self.table, self.options.receive_buffers, self.options.receive_buffer_bytes
+        )
+    }
+}
+
+impl<H> Drop for Uring<H> {
+    fn drop(&mut self) {
+        self.settle_moves();
+        let quiet = self.ring.cancel_all();
+        // Closes the sockets, and refuses connections that other shards send from now on.
+        let _ = self.ring.submitter().unregister_files();
+        self.free_arrivals();
+        if !quiet {
+            // The kernel may still read them: memory is cheaper than a wild read.
+            std::mem::forget(std::mem::take(&mut self.outbox));
+            self.buffers.leak();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Listeners: accepting many at a time, one by one when the table fills up, or not at all; and asking for the
+//! peer's address, which an accept of many does not tell.
+
+use super::super::net;
+use super::super::ops::{self, Op};
+use super::super::{Event, ListenSpec};
+use super::slots::Phase;
+use super::{Conn, Uring};
+use crate::limits;
+use crate::time::Moment;
+use io_uring::cqueue;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// What is armed on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Armed {
+    Nothing,
+    One,
+    Many,
+    /// It was asked to end.
+    Ending,
+}
+
+struct Listener {
+    socket: OwnedFd,
+    armed: Armed,
+}
+
+#[derive(Default)]
+pub(super) struct Accepting {
+    listeners: Vec<Listener>,
+    /// Counts the sets of listeners: completions of those that were stopped do not arm again.
+    epoch: u32,
+    paused: bool,
+    /// Accepting waits for room, or for this moment.
+    stalled_until: Option<Moment>,
+    /// Accepted connections whose peer's address has not been asked for.
+    unnamed: VecDeque<Conn>,
+    /// Addresses that are being asked for.
+    naming: usize,
+}
+
+impl Accepting {
+    pub(super) fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+        let (socket, addr) = net::listener(spec)?;
+        self.listeners.push(Listener { socket, armed: Armed::Nothing });
+        Ok((self.listeners.len() as u16 - 1, addr))
+    }
+
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// An armed accept keeps a listener open beyond its descriptor, so the listeners are shut down first.
+    pub(super) fn stop(&mut self) {
+        for listener in self.listeners.drain(..) {
+            // SAFETY: shutdown takes no pointer, and a listener of ours can be shut down.
+            unsafe { libc::shutdown(listener.socket.as_raw_fd(), libc::SHUT_RDWR) };
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// A descriptor is free: accepting may go on.
+    pub(super) fn unstall(&mut self) {
+        self.stalled_until = None;
+    }
+
+    pub(super) fn retry_at(&self) -> Moment {
+        self.stalled_until.unwrap_or(Moment::NEVER)
+    }
+
+    fn name(&self, index: usize) -> u64 {
+        ops::name(Op::Accept, self.epoch, index as u32)
+    }
+}
+
+/// Closes a descriptor that the kernel made for us.
+pub(super) fn close_plain(fd: RawFd) {
+    // SAFETY: the kernel made it for us and nobody else knows it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+impl<H: Send> Uring<H> {
+    fn stall(&mut self, until: Moment) {
+        if self.accepting.stalled_until.is_none() {
+            self.stats.accept_pauses += 1;
+        }
+        self.accepting.stalled_until = Some(until);
+    }
+
+    /// Arms the listeners as room and pauses tell.
+    pub(super) fn update_accepting(&mut self, now: Moment) {
+        self.name_more();
+        if self.accepting.stalled_until.is_some_and(|until| now >= until) {
+            self.accepting.stalled_until = None;
+        }
+        let mut room = super::Io::room(self);
+        if room == 0 && !self.accepting.paused && !self.accepting.listeners.is_empty() {
+            self.stall(Moment::NEVER);
+        }
+        let open = !self.accepting.paused && self.accepting.stalled_until.is_none();
+        let many = room > limits::ACCEPT_ONE_BY_ONE_ROOM;
+        // Each accept that is armed one by one may take one place.
+        let armed = |l: &&Listener| l.armed == Armed::One;
+        room = room.saturating_sub(self.accepting.listeners.iter().filter(armed).count());
+        for index in 0..self.accepting.listeners.len() {
+            let name = self.accepting.name(index);
+            let listener = &mut self.accepting.listeners[index];
+            let fd = listener.socket.as_raw_fd();
+            match listener.armed {
+                Armed::Nothing if open && many => {
+                    listener.armed = Armed::Many;
+                    self.ring.push(ops::accept_many(fd).user_data(name));
+                }
+                Armed::Nothing if open && room > 0 => {
+                    room -= 1;
+                    listener.armed = Armed::One;
+                    self.ring.push(ops::accept_one(fd).user_data(name));
+                }
+                Armed::Many if !open || !many => {
+                    listener.armed = Armed::Ending;
+                    self.ring.push(ops::cancel(name));
+                }
+                Armed::One if !open => {
+                    listener.armed = Armed::Ending;
+                    self.ring.push(ops::cancel(name));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        user_data: u64,
+        result: i32,
+        flags: u32,
+        now: Moment,
+        events: &mut Vec<Event<H>>,
+    ) {
+        let index = ops::index(user_data);
+        let current = ops::generation(user_data) == self.accepting.epoch & ops::GENERATION;
+        if !cqueue::more(flags)
+            && current
+            && let Some(listener) = self.accepting.listeners.get_mut(index as usize)
+        {
+            listener.armed = Armed::Nothing;
+        }
+        match u32::try_from(result) {
+            Ok(conn) => self.admit(conn, index, events),
+            Err(_) => match -result {
+                libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
+                // The end of a listener that was stopped.
+                _ if !current => {}
+                _ => self.stall(now.plus_ms(limits::ACCEPT_RETRY_MS)),
+            },
+        }
+    }
+
+    fn admit(&mut self, conn: Conn, listener: u32, events: &mut Vec<Event<H>>) {
+        self.clear(conn, events);
+        self.stats.accepts += 1;
+        if self.options.peer_address && self.features.peer_address {
+            self.slots.occupy(conn, Phase::Naming).credit = listener;
+            self.accepting.unnamed.push_back(conn);
+            self.name_more();
+        } else {
+            self.slots.occupy(conn, Phase::Open);
+            events.push(Event::Accepted { conn, listener: listener as u16, peer: None });
+        }
+    }
+
+    /// Asks for addresses, a few at a time: each needs a plain descriptor.
+    fn name_more(&mut self) {
+        while self.accepting.naming < limits::NAMING_MAX {
+            let Some(conn) = self.accepting.unnamed.pop_front() else { return };
+            self.accepting.naming += 1;
+            self.ask(Op::Install, conn, ops::install(conn));
+        }
+    }
+
+    /// A plain descriptor of an accepted connection is there, or could not be made.
+    pub(super) fn named(&mut self, conn: Conn, result: i32, events: &mut Vec<Event<H>>) {
+        self.accepting.naming -= 1;
+        let mut peer = None;
+        if result >= 0 {
+            peer = net::peer_address(result);
+            close_plain(result);
+        }
+        let slot = self.slots.at(conn);
+        debug_assert_eq!(slot.phase, Phase::Naming, "named once");
+        let listener = std::mem::take(&mut slot.credit) as u16;
+        slot.phase = Phase::Open;
+        events.push(Event::Accepted { conn, listener, peer });
+        self.name_more();
+    }
+}
