@@ -317,7 +317,7 @@ impl<I: Io<Handover>> Shard<I> {
             Event::Ready { conn } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.armed = Armed::Nothing;
-                    if matches!(c.phase, Phase::Serving) && c.wait == Wait::Nothing {
+                    if matches!(c.phase, Phase::Serving) && c.wants_input() {
                         c.armed = Armed::Once;
                         self.io.read(conn, Read::Once);
                     }
