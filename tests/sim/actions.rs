@@ -3,7 +3,7 @@
 use crate::client::{Awaited, Client, Cx, Link, Unacked};
 use crate::net::Leave;
 use crate::oracle::{Alive, Msg, MsgId, SubRec};
-use crate::plan::{FILTERS, TOPICS, WIDE_FILTERS};
+use crate::plan::{FILTERS, WIDE_FILTERS};
 use crate::{note, trace};
 use ringmq::codec::{
     AckKind, Connect, Disconnect, Filters, Packet, PacketId, Properties, Property, PropertyBuf, ReasonCode,
@@ -210,7 +210,7 @@ impl Client {
 
     /// Notes a message in the books.
     pub fn new_message(&mut self, cx: &mut Cx, will: bool, topic: Option<&str>) -> MsgId {
-        let topic = topic.unwrap_or_else(|| cx.r.pick(TOPICS));
+        let topic = topic.unwrap_or_else(|| cx.r.pick(&cx.plan.topics));
         let may_retain = topic.starts_with("r/") || topic == "t/a";
         let retain = may_retain && cx.r.chance(cx.plan.retain);
         let clear = retain && !will && cx.r.chance(200);

@@ -47,6 +47,8 @@ pub struct Plan {
     pub jump: u32,
     pub retain: u32,
     pub payload_max: u64,
+    /// What is published to.
+    pub topics: Vec<&'static str>,
 }
 
 pub const TOPICS: &[&str] = &["t/a", "t/b", "t/a/x", "t/c", "r/1", "r/2", "r/1/deep", "s/0", "s/1", "s/0", "s/1"];
@@ -103,6 +105,12 @@ impl Plan {
             jump: r.pick(&[0, 0, 5, 30]),
             retain: r.pick(&[0, 300, 700]),
             payload_max: r.pick(&[30, 120, 2_000]),
+            topics: match r.below(6) {
+                0 => vec!["r/1"],
+                1 => vec!["r/1", "t/a", "s/0"],
+                2 => vec!["s/0", "s/1"],
+                _ => TOPICS.to_vec(),
+            },
         }
     }
 }
