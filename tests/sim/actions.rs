@@ -326,6 +326,8 @@ impl Client {
                 qos: options.qos as u8,
                 no_local: options.no_local,
                 wants_retained: options.retain_handling != RetainHandling::DoNotSend,
+                always_retained: options.retain_handling == RetainHandling::Send,
+                as_published: options.retain_as_published,
                 id,
                 requested,
                 granted: None,

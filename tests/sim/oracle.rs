@@ -43,6 +43,9 @@ pub struct SubRec {
     pub qos: u8,
     pub no_local: bool,
     pub wants_retained: bool,
+    /// Retained messages are sent even where the subscription was there before.
+    pub always_retained: bool,
+    pub as_published: bool,
     pub id: u32,
     pub requested: u64,
     pub granted: Option<u64>,
@@ -253,6 +256,14 @@ impl Oracle {
         let plain = u32::from(!filters.is_empty());
         let groups = u32::from(shared);
         let scans = possible.iter().filter(|s| s.group.is_none() && s.wants_retained && m.retain).count() as u32;
+        if got.retain && !inc.tainted && !m.will && possible.iter().all(|s| !s.as_published) {
+            let asked = possible.iter().filter(|s| s.wants_retained).map(|s| s.requested).min().unwrap_or(0);
+            let newer = m.acked.and_then(|at| {
+                let known = |o: &&Msg| o.retain && o.topic == m.topic && o.acked.is_some_and(|a| a < asked);
+                self.msgs.iter().filter(known).position(|o| o.sent > at && !o.refused && !o.will)
+            });
+            assert!(newer.is_none(), "{what} is retained no more, a newer one was acknowledged before the SUBSCRIBE");
+        }
         let before = inc.got.entry(got.msg).or_default();
         let first = before.is_empty();
         let max = (plain + groups) * m.routed_max + scans;
@@ -301,6 +312,9 @@ impl Oracle {
         if !books.complete || inc.tainted {
             return;
         }
+        if books.excused == 0 {
+            self.judge_scans(books, inc);
+        }
         let mut filters: Vec<&String> =
             inc.subs.iter().filter(|s| s.group.is_none()).map(|s| &s.filter).collect();
         filters.sort();
@@ -319,6 +333,35 @@ impl Oracle {
             books.id,
             books.excused
         );
+    }
+
+    /// What was retained and acknowledged before a SUBSCRIBE was found for it, or something newer.
+    fn judge_scans(&self, books: &Books, inc: &Incarnation) {
+        let asks = |s: &&SubRec| {
+            s.group.is_none()
+                && s.granted.is_some()
+                && s.always_retained
+                && s.qos > 0
+                && inc.subs.iter().all(|o| o.filter != s.filter || (o.unsub_sent.is_none() && o.qos > 0))
+        };
+        for sub in inc.subs.iter().filter(asks) {
+            for (id, m) in self.msgs.iter().enumerate() {
+                let known = m.retain && !m.will && m.acked.is_some_and(|at| at < sub.requested);
+                if !known || m.refused || !matches(&sub.filter, &m.topic) {
+                    continue;
+                }
+                // All that can have replaced it, itself included.
+                let mut later = self.msgs.iter().enumerate().filter(|(_, o)| {
+                    o.retain && !o.refused && o.topic == m.topic && o.acked.is_none_or(|at| at > m.sent)
+                });
+                let lasting = |o: &Msg| !o.clear && o.qos > 0 && o.expiry_s.is_none() && !o.will;
+                if !later.clone().all(|(_, o)| lasting(o)) {
+                    continue;
+                }
+                let found = later.any(|(o, _)| inc.got.contains_key(&(o as MsgId)));
+                assert!(found, "{} asked for {}, and did not get m{id}, which is retained", books.id, sub.filter);
+            }
+        }
     }
 
     /// Whether a session must have got a message through this filter.
