@@ -20,6 +20,7 @@ mod inspect;
 mod local;
 mod packets;
 mod publish;
+mod retain;
 mod scans;
 mod sessions;
 mod subscribe;
@@ -115,6 +116,8 @@ pub struct Shard<I: Io<Handover>> {
     local: Local,
     trie: Trie,
     retained: Retained,
+    /// Stamps of what was retained a moment ago.
+    recent: retain::Recent,
     router: Router,
     wheel: Wheel<Timer>,
     commands: Receiver<Command>,
@@ -194,13 +197,14 @@ impl<I: Io<Handover>> Shard<I> {
             parts;
         Shard {
             trie: Trie::new(me, shards, keyed.clone()),
-            retained: Retained::new(publish::retained_options(&options, shards), seed),
+            retained: Retained::new(retain::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
             local: Local::new(keyed, Box::new(options)),
             wheel: Wheel::new(TIMER_GRANULE_MS, io.now()),
             waiters: (0..shards).map(|_| VecDeque::new()).collect(),
             log: RateLimit::new(log_lines_per_s),
             random: seed | 1,
+            recent: retain::Recent::default(),
             shards: shards as u16,
             io,
             mesh,
@@ -503,7 +507,7 @@ impl<I: Io<Handover>> Shard<I> {
                     let _ = reply.send((spec.addr, error));
                 }
                 Command::Reload(options) => {
-                    self.retained.set_options(publish::retained_options(&options, self.shards.into()));
+                    self.retained.set_options(retain::retained_options(&options, self.shards.into()));
                     self.local.options = options;
                 }
                 Command::Drain { within_ms } => self.start_drain(within_ms),
