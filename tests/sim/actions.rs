@@ -60,9 +60,11 @@ impl Client {
         self.links += 1;
         let p = self.profile.clone();
         let socket = cx.wire.connect(p.id.clone());
-        let receive_max = usize::from(p.receive_max.unwrap_or(u16::MAX)).min(cx.plan.options.max_inflight.into());
+        let receive_max =
+            usize::from(p.receive_max.unwrap_or(u16::MAX)).min(cx.plan.options.max_inflight.into());
         let mut link = Link::new(socket, self.links, p.version, receive_max);
         (link.last_write, link.started) = (cx.wire.now, cx.wire.now);
+        link.haunted = !self.ghosts.is_empty();
         if !cx.settle && cx.r.chance(10) {
             // Never a CONNECT: the server closes it after the idle timeout.
             trace::reached("mute connection");
@@ -369,7 +371,8 @@ impl Client {
                 recs.push(at);
             }
         }
-        let text = chosen.group.as_ref().map_or(chosen.filter.clone(), |g| format!("$share/{g}/{}", chosen.filter));
+        let text =
+            chosen.group.as_ref().map_or(chosen.filter.clone(), |g| format!("$share/{g}/{}", chosen.filter));
         let pid = self.next_pid();
         note!("{} UNSUBSCRIBE {text} pid {pid}", self.profile.id);
         let texts = [text.as_str()];
@@ -436,7 +439,11 @@ impl Client {
                 let packet_id = PacketId::new(pid).expect("an identifier is never 0");
                 l.awaited.insert(pid, Awaited::Unsub(Vec::new()));
                 let filters = Topics::new(&["no/such", "bad#"]);
-                self.write(&Packet::Unsubscribe(Unsubscribe { packet_id, properties: Properties::EMPTY, filters }));
+                self.write(&Packet::Unsubscribe(Unsubscribe {
+                    packet_id,
+                    properties: Properties::EMPTY,
+                    filters,
+                }));
             }
             8 => (0..5).for_each(|_| self.write(&Packet::PingReq)),
             9 => {

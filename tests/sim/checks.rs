@@ -92,7 +92,8 @@ impl World {
             for (at, node) in self.nodes.iter().enumerate() {
                 let seen = node.shard.routes_of(topic);
                 assert_eq!(seen.shards, shards, "shard {at} has other routes for {topic} than there are");
-                let mut counts: Vec<_> = seen.groups.into_iter().map(|GroupCounts(_, counts)| counts).collect();
+                let mut counts: Vec<_> =
+                    seen.groups.into_iter().map(|GroupCounts(_, counts)| counts).collect();
                 counts.sort();
                 assert_eq!(counts, groups, "shard {at} counts other members for {topic} than there are");
             }

@@ -7,8 +7,8 @@ use crate::plan::{Plan, Profile};
 use crate::random::Random;
 use crate::{note, trace};
 use ringmq::codec::{
-    Ack, AckKind, ConnAck, Disconnect, Framed, Packet, PacketId, Properties, Property, Publish, SubAck, Version,
-    decode, frame,
+    Ack, AckKind, ConnAck, Disconnect, Framed, Packet, PacketId, Properties, Property, Publish, SubAck,
+    Version, decode, frame,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -120,7 +120,9 @@ impl Client {
 
     /// Nothing is owed either way, as far as the client knows.
     pub fn is_calm(&self) -> bool {
-        self.link.as_ref().is_some_and(|l| l.up && l.out.is_empty() && l.owed.is_empty() && l.awaited.is_empty())
+        self.link
+            .as_ref()
+            .is_some_and(|l| l.up && l.out.is_empty() && l.owed.is_empty() && l.awaited.is_empty())
             && self.outgoing.is_empty()
     }
 
@@ -235,7 +237,9 @@ impl Client {
             0x8E | 0x97 => {}
             // It counts messages of a session that we have forgotten.
             0x93 if tainted => self.outgoing.clear(),
-            code => assert!(l.grey, "{}: the server blames us: {code:#x} {:?}", self.profile.id, d.properties),
+            code => {
+                assert!(l.grey, "{}: the server blames us: {code:#x} {:?}", self.profile.id, d.properties)
+            }
         }
     }
 
@@ -254,8 +258,7 @@ impl Client {
             return;
         }
         l.up = true;
-        let haunted = !self.ghosts.is_empty();
-        l.haunted = haunted;
+        let haunted = l.haunted;
         for property in a.properties.iter() {
             match property {
                 Property::ReceiveMaximum(n) => l.server_receive_max = usize::from(n),
@@ -264,6 +267,7 @@ impl Client {
             }
         }
         l.resumed = a.session_present || (l.version == Version::V31 && !l.clean);
+        cx.oracle.books[self.index].conn = l.number;
         // 3.1 has no Session Present: the oracle is told what follows from what it knows.
         if l.version == Version::V31 && !l.clean {
             cx.oracle.books[self.index].inc().tainted = true;
@@ -274,7 +278,6 @@ impl Client {
         }
         let (clean, number) = (l.clean, l.number);
         cx.oracle.connack(self.index, clean, a.session_present, haunted);
-        cx.oracle.books[self.index].conn = number;
         if !a.session_present {
             self.incoming.clear();
             self.outgoing.retain(|u| u.conn == number);
@@ -329,7 +332,13 @@ impl Client {
             properties.push(Property::TopicAlias(alias));
         }
         let body = if m.clear { Vec::new() } else { payload(msg, m.bytes) };
-        note!("{} sends m{msg} {} qos {} retain {} dup {dup} pid {pid:?}", self.profile.id, m.topic, m.qos, m.retain);
+        note!(
+            "{} sends m{msg} {} qos {} retain {} dup {dup} pid {pid:?}",
+            self.profile.id,
+            m.topic,
+            m.qos,
+            m.retain
+        );
         let topic = if alias.is_some_and(|(_, bare)| bare) { "" } else { m.topic.as_str() };
         let publish = Publish {
             dup,
@@ -345,7 +354,8 @@ impl Client {
 
     pub fn send_ack(&mut self, kind: AckKind, pid: u16) {
         let packet_id = PacketId::new(pid).expect("an identifier is never 0");
-        let ack = Ack { kind, packet_id, code: ringmq::codec::ReasonCode::SUCCESS, properties: Properties::EMPTY };
+        let ack =
+            Ack { kind, packet_id, code: ringmq::codec::ReasonCode::SUCCESS, properties: Properties::EMPTY };
         note!("{} sends {kind:?} {pid}", self.profile.id);
         self.write(&Packet::Ack(ack));
     }
@@ -372,7 +382,8 @@ impl Client {
         }
         let msg = if p.payload.is_empty() { None } else { parse_payload(p.payload) };
         if let Some(m) = msg {
-            let known = cx.oracle.msgs.get(m as usize).unwrap_or_else(|| panic!("{id}: m{m} was never published"));
+            let known =
+                cx.oracle.msgs.get(m as usize).unwrap_or_else(|| panic!("{id}: m{m} was never published"));
             assert_eq!(payload(m, known.bytes), p.payload, "{id}: the payload of m{m} is damaged");
         } else {
             assert!(p.payload.is_empty(), "{id}: a payload that nobody published");
@@ -405,7 +416,10 @@ impl Client {
                 }
                 if let Some((before, _)) = self.incoming.get(&pid) {
                     fresh = false;
-                    assert!(tainted || *before == msg, "{id}: QoS 2 identifier {pid} is used again before PUBREL");
+                    assert!(
+                        tainted || *before == msg,
+                        "{id}: QoS 2 identifier {pid} is used again before PUBREL"
+                    );
                 } else {
                     self.incoming.insert(pid, (msg, false));
                 }
@@ -448,7 +462,12 @@ impl Client {
         match a.kind {
             AckKind::PubAck | AckKind::PubRec if a.code.is_error() => {
                 // Identifiers that the server has taken already are not refused.
-                assert!(matches!(a.code.0, 0x97 | 0x87), "{id}: m{} is refused with {:?}", unacked.msg, a.code);
+                assert!(
+                    matches!(a.code.0, 0x97 | 0x87),
+                    "{id}: m{} is refused with {:?}",
+                    unacked.msg,
+                    a.code
+                );
                 trace::reached("publisher refused (0x97)");
                 let m = &mut cx.oracle.msgs[unacked.msg as usize];
                 m.refused = m.times == 1;
@@ -621,7 +640,7 @@ impl Link {
 
     /// Until when the server surely had not ended this connection.
     fn surely_served(&self, cx: &Cx) -> u64 {
-        let quota = cx.plan.options.queue_full == ringmq::session::QueueFull::Disconnect;
+        let quota = cx.plan.options.queue_full != ringmq::session::QueueFull::DropOldest;
         if self.keep_alive_s > 0 || self.grey || quota || self.over { self.started } else { cx.wire.now }
     }
 

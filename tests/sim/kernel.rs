@@ -432,7 +432,10 @@ impl Io<Handover> for SimIo {
         let open = net.open(self.me, conn);
         assert!(open.moving.is_none(), "connection {conn}: closed while it moves");
         if let Some((before, _)) = open.close {
-            assert!(before == Close::Flush && how != Close::Flush, "connection {conn}: {how:?} after {before:?}");
+            assert!(
+                before == Close::Flush && how != Close::Flush,
+                "connection {conn}: {how:?} after {before:?}"
+            );
         }
         open.close = Some((how, due));
     }

@@ -255,14 +255,18 @@ impl Oracle {
         let shared = possible.iter().any(|s| s.group.is_some());
         let plain = u32::from(!filters.is_empty());
         let groups = u32::from(shared);
-        let scans = possible.iter().filter(|s| s.group.is_none() && s.wants_retained && m.retain).count() as u32;
+        let scans =
+            possible.iter().filter(|s| s.group.is_none() && s.wants_retained && m.retain).count() as u32;
         if got.retain && !inc.tainted && !m.will && possible.iter().all(|s| !s.as_published) {
             let asked = possible.iter().filter(|s| s.wants_retained).map(|s| s.requested).min().unwrap_or(0);
             let newer = m.acked.and_then(|at| {
                 let known = |o: &&Msg| o.retain && o.topic == m.topic && o.acked.is_some_and(|a| a < asked);
                 self.msgs.iter().filter(known).position(|o| o.sent > at && !o.refused && !o.will)
             });
-            assert!(newer.is_none(), "{what} is retained no more, a newer one was acknowledged before the SUBSCRIBE");
+            assert!(
+                newer.is_none(),
+                "{what} is retained no more, a newer one was acknowledged before the SUBSCRIBE"
+            );
         }
         let before = inc.got.entry(got.msg).or_default();
         let first = before.is_empty();
@@ -359,7 +363,11 @@ impl Oracle {
                     continue;
                 }
                 let found = later.any(|(o, _)| inc.got.contains_key(&(o as MsgId)));
-                assert!(found, "{} asked for {}, and did not get m{id}, which is retained", books.id, sub.filter);
+                assert!(
+                    found,
+                    "{} asked for {}, and did not get m{id}, which is retained",
+                    books.id, sub.filter
+                );
             }
         }
     }
@@ -368,7 +376,8 @@ impl Oracle {
     fn is_due(&self, client: usize, inc: &Incarnation, filter: &str, m: &Msg) -> bool {
         let recs = || inc.subs.iter().filter(|s| s.group.is_none() && s.filter == filter && !s.refused);
         let held = recs().filter_map(|s| s.granted).min().is_some_and(|at| at < m.sent);
-        let always = recs().all(|s| s.qos > 0 && s.unsub_sent.is_none() && !(s.no_local && m.publisher == client));
+        let always =
+            recs().all(|s| s.qos > 0 && s.unsub_sent.is_none() && !(s.no_local && m.publisher == client));
         m.acked.is_some()
             && !m.refused
             && !m.clear
@@ -388,8 +397,13 @@ impl Oracle {
         groups.dedup();
         for (group, filter) in groups {
             let member = |i: &Incarnation| i.subs.iter().any(|s| s.group.as_ref() == Some(&group));
-            let excused: u64 =
-                no_member + self.books.iter().filter(|b| b.incs.iter().any(member)).map(|b| b.excused_shared).sum::<u64>();
+            let excused: u64 = no_member
+                + self
+                    .books
+                    .iter()
+                    .filter(|b| b.incs.iter().any(member))
+                    .map(|b| b.excused_shared)
+                    .sum::<u64>();
             let mut missing = Vec::new();
             for (id, m) in self.msgs.iter().enumerate().filter(|(_, m)| matches(&filter, &m.topic)) {
                 let got = self.group_deliveries(id as MsgId, &group);
@@ -399,7 +413,8 @@ impl Oracle {
                 assert!(lasting <= m.routed_max, "m{id} reached {lasting} members of {group} that stayed");
                 let due = self.books.iter().any(|b| b.complete && self.is_member(b, &group, &filter, m));
                 let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
-                let anybody = self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));
+                let anybody =
+                    self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));
                 if due && !anybody {
                     missing.push(format!("m{id} {}", m.topic));
                 }
@@ -426,8 +441,9 @@ impl Oracle {
 
     fn is_member(&self, books: &Books, group: &str, filter: &str, m: &Msg) -> bool {
         let Some(inc) = books.incs.last().filter(|i| !i.tainted) else { return false };
-        let recs =
-            || inc.subs.iter().filter(|s| s.group.as_deref() == Some(group) && s.filter == filter && !s.refused);
+        let recs = || {
+            inc.subs.iter().filter(|s| s.group.as_deref() == Some(group) && s.filter == filter && !s.refused)
+        };
         m.acked.is_some()
             && !m.refused
             && !m.clear
@@ -439,7 +455,8 @@ impl Oracle {
 
     /// Whether a retained value, or none, can be the last that was published to a topic.
     pub fn judge_retained(&self, topic: &str, found: Option<MsgId>) {
-        let on_topic = || self.msgs.iter().enumerate().filter(|(_, m)| m.retain && m.topic == topic && !m.refused);
+        let on_topic =
+            || self.msgs.iter().enumerate().filter(|(_, m)| m.retain && m.topic == topic && !m.refused);
         let superseded = |id: usize, m: &Msg| {
             // When a will is published is not seen by its client.
             let at = m.acked.filter(|_| !m.will)?;
@@ -451,7 +468,11 @@ impl Oracle {
             let m = &self.msgs[found as usize];
             assert!(m.retain && m.topic == topic, "m{found} is retained for {topic}");
             let newer = superseded(found as usize, m);
-            assert!(newer.is_none(), "m{found} is retained for {topic}, and m{} is newer", newer.unwrap_or(0));
+            assert!(
+                newer.is_none(),
+                "m{found} is retained for {topic}, and m{} is newer",
+                newer.unwrap_or(0)
+            );
             if let Some(s) = m.expiry_s.filter(|_| m.acked.is_some() && !m.will) {
                 let due = m.acked_ms + u64::from(s) * 1000;
                 assert!(due > self.now_ms, "m{found} is retained for {topic}, and has expired");

@@ -51,7 +51,8 @@ pub struct Plan {
     pub topics: Vec<&'static str>,
 }
 
-pub const TOPICS: &[&str] = &["t/a", "t/b", "t/a/x", "t/c", "r/1", "r/2", "r/1/deep", "s/0", "s/1", "s/0", "s/1"];
+pub const TOPICS: &[&str] =
+    &["t/a", "t/b", "t/a/x", "t/c", "r/1", "r/2", "r/1/deep", "s/0", "s/1", "s/0", "s/1"];
 pub const FILTERS: &[&str] =
     &["t/a", "t/b", "t/c", "t/#", "t/+", "t/a/#", "+/a", "+/a/x", "r/#", "r/1", "r/+", "t/+/x"];
 /// Only for clients that are not members of a share group: they match its topics.
@@ -62,7 +63,8 @@ impl Plan {
         let r = &mut Random::new(seed, 1);
         let shards = r.pick(&[1, 2, 2, 2, 3, 3, 4, 4, 6, 8, 16]);
         let rings = r.pick(&[(4, 4), (4, 4), (8, 8), (2, 2), (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES)]);
-        let version = |r: &mut Random| r.pick(&[Version::V5, Version::V5, Version::V5, Version::V311, Version::V31]);
+        let version =
+            |r: &mut Random| r.pick(&[Version::V5, Version::V5, Version::V5, Version::V311, Version::V31]);
         let options = options(r);
         let clients = r.range(3, 9) as usize;
         let profiles = (0..clients)
@@ -83,7 +85,9 @@ impl Plan {
                     receive_max: (v5 && r.chance(600)).then(|| r.pick(&[1, 2, 3, 10])),
                     max_packet: (v5 && r.chance(150)).then(|| r.pick(&[60, 100, 400])),
                     alias_max: if v5 && r.chance(400) { r.pick(&[1, 2, 10]) } else { 0 },
-                    group: member.then(|| r.pick(&[("g0", "s/+"), ("g1", "s/0")])).map(|(g, f)| (g.into(), f.into())),
+                    group: member
+                        .then(|| r.pick(&[("g0", "s/+"), ("g1", "s/0")]))
+                        .map(|(g, f)| (g.into(), f.into())),
                     burst: r.pick(&[0, 100, 400]),
                 }
             })

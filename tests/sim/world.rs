@@ -239,7 +239,8 @@ impl World {
     fn next_due(&self) -> Option<u64> {
         let net = self.net.borrow();
         let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
-        let timers = self.nodes.iter().filter_map(|n| n.deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
+        let timers =
+            self.nodes.iter().filter_map(|n| n.deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
         let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
         shards.chain(timers).chain(clients).min()
     }
@@ -262,7 +263,10 @@ impl World {
         for (at, node) in self.nodes.iter().enumerate() {
             let seen = node.shard.inspect();
             let due = self.net.borrow().next_due(at);
-            text += &format!("\n  shard {at}: {:?} asleep until {:?}, driver {due:?}", seen.unfinished, node.deadline);
+            text += &format!(
+                "\n  shard {at}: {:?} asleep until {:?}, driver {due:?}",
+                seen.unfinished, node.deadline
+            );
             text += &self.net.borrow().describe(at);
         }
         text
@@ -285,8 +289,16 @@ impl World {
             assert_eq!(seen.connections, 0, "shard {at} keeps connections");
             assert_eq!(seen.unfinished, [""; 0], "shard {at} has work left");
             let r = seen.routes;
-            assert_eq!((r.filters, r.subscriptions, r.groups, r.exact_keys), (0, 0, 0, 0), "shard {at} keeps routes");
-            assert_eq!(self.net.borrow().kernels[at].held(), (0, 0), "shard {at} keeps descriptors or buffers");
+            assert_eq!(
+                (r.filters, r.subscriptions, r.groups, r.exact_keys),
+                (0, 0, 0, 0),
+                "shard {at} keeps routes"
+            );
+            assert_eq!(
+                self.net.borrow().kernels[at].held(),
+                (0, 0),
+                "shard {at} keeps descriptors or buffers"
+            );
         }
     }
 }
