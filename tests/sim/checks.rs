@@ -17,6 +17,9 @@ const EXCUSES: &[LossCause] =
 const SHARED_EXCUSES: &[LossCause] =
     &[LossCause::SessionEnded, LossCause::SharedSessionEnded, LossCause::NoMember];
 
+/// Members of a share group that are online and offline, by shard.
+type Members = BTreeMap<u16, (u32, u32)>;
+
 /// Runs one seed; panics if something does not hold.
 pub fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
@@ -73,7 +76,7 @@ impl World {
         let sessions = self.sessions();
         for topic in TOPICS.iter().chain(&["$SYS/x", "nobody/wants/this"]) {
             let mut shards = 0u64;
-            let mut groups: BTreeMap<(&str, &str), BTreeMap<u16, (u32, u32)>> = BTreeMap::new();
+            let mut groups: BTreeMap<(&str, &str), Members> = BTreeMap::new();
             for (shard, session) in &sessions {
                 for (filter, group, _) in session.subscriptions.iter().filter(|(f, _, _)| matches(f, topic)) {
                     let Some(group) = group else {
@@ -100,7 +103,15 @@ impl World {
         }
     }
 
-    fn check_deliveries(&mut self) {
+    /// While some clients are away, the other members of their share groups have what is not theirs alone: QoS 2
+    /// that was sent to one who left waits for it.
+    pub fn check_absent(&mut self) {
+        let no_member = self.excuse();
+        self.oracle.judge_groups(no_member, &|m| m.qos == 1);
+    }
+
+    /// Notes what the ledgers excuse, and who is there; losses of share groups without a member.
+    fn excuse(&mut self) -> u64 {
         let ledger = self.ledger();
         let sum = |name: &str, causes: &[LossCause]| -> u64 {
             let line = ledger.clients().find(|(id, _)| *id == name).map(|(_, line)| line);
@@ -108,6 +119,9 @@ impl World {
         };
         let everybody = sum("", EXCUSES);
         for (client, books) in self.clients.iter().zip(&mut self.oracle.books) {
+            if client.link.is_none() {
+                books.conn = usize::MAX;
+            }
             books.complete = client.is_calm() && !client.profile.anonymous;
             books.excused = everybody + sum(&books.id, EXCUSES);
             books.excused_shared = books.excused + sum(&books.id, SHARED_EXCUSES);
@@ -116,7 +130,13 @@ impl World {
             }
         }
         self.oracle.now_ms = self.now();
-        self.oracle.judge(sum("", SHARED_EXCUSES));
+        sum("", SHARED_EXCUSES)
+    }
+
+    fn check_deliveries(&mut self) {
+        let no_member = self.excuse();
+        self.oracle.judge(no_member);
+        let ledger = self.ledger();
         for (cause, name) in [(LossCause::Expired, "message expired"), (LossCause::QueueFull, "queue full")] {
             let n = ledger.totals().find(|(c, _)| *c == cause).map_or(0, |(_, n)| n);
             trace::reached_n(name, n);

@@ -98,6 +98,9 @@ pub struct Client {
     incoming: BTreeMap<u16, (Option<MsgId>, bool)>,
     pub outgoing: VecDeque<Unacked>,
     pub last_pid: u16,
+    /// What it just learnt, for others to act upon: a filter that it is subscribed to, or a topic that something
+    /// was retained for.
+    pub news: Option<(String, bool)>,
 }
 
 impl Client {
@@ -111,6 +114,7 @@ impl Client {
             incoming: BTreeMap::new(),
             outgoing: VecDeque::new(),
             last_pid: 0,
+            news: None,
         }
     }
 
@@ -475,6 +479,8 @@ impl Client {
             }
             AckKind::PubAck => {
                 assert_eq!(qos, 1, "{id}: PUBACK for QoS {qos}");
+                let m = &cx.oracle.msgs[unacked.msg as usize];
+                self.news = m.retain.then(|| (m.topic.clone(), true));
                 cx.oracle.acked(unacked.msg);
                 self.outgoing.remove(at);
             }
@@ -510,6 +516,7 @@ impl Client {
             } else {
                 assert_eq!(*code, rec.qos, "{id}: {} was asked for with QoS {}", rec.filter, rec.qos);
                 rec.granted = Some(seq);
+                self.news = Some((rec.filter.clone(), false));
             }
         }
     }

@@ -80,6 +80,12 @@ impl Net {
         Net { wire, kernels: (0..shards).map(|_| Kernel::default()).collect() }
     }
 
+    /// The shard that serves a socket.
+    pub fn shard_of(&self, socket: SocketId) -> Option<usize> {
+        let serves = |k: &Kernel| k.conns.iter().flatten().any(|open| open.socket == socket);
+        self.kernels.iter().position(serves)
+    }
+
     /// What a shard's driver waits for, for a report.
     pub fn describe(&self, shard: usize) -> String {
         let kernel = &self.kernels[shard];

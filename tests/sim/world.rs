@@ -62,6 +62,7 @@ impl World {
             settling: false,
             plan,
         };
+        world.oracle.may_refuse = world.plan.options.queue_full == ringmq::session::QueueFull::Reject;
         for profile in world.plan.profiles.clone() {
             world.add_client(profile);
         }
@@ -127,6 +128,33 @@ impl World {
         }
         if self.is_runnable(shard) || self.scheduler.chance(20) {
             self.tick(shard);
+            if self.scheduler.chance(200) {
+                self.react();
+            }
+        }
+    }
+
+    /// Clients act upon what a shard just told them, before the other shards have moved: what an answer
+    /// promises must hold at once.
+    fn react(&mut self) {
+        for at in 0..self.clients.len() {
+            self.clients[at].news = None;
+            self.client(at, |client, cx| client.step(cx));
+            let Some((filter, retain)) = self.clients[at].news.take() else { continue };
+            let topics = self.plan.topics.clone();
+            let topic = self.scheduler.pick(&topics);
+            let other = self.scheduler.below(self.clients.len());
+            if other == at || !crate::oracle::matches(&filter, topic) {
+                continue;
+            }
+            self.step_begins();
+            self.client(other, |client, cx| client.poke(cx, topic, retain));
+            let Some(socket) = self.clients[other].link.as_ref().map(|l| l.socket) else { continue };
+            let shard = self.net.borrow().shard_of(socket);
+            if let Some(shard) = shard.filter(|s| self.plan.slow != Some(*s) && self.is_runnable(*s)) {
+                trace::reached("acted upon an answer at once");
+                self.tick(shard);
+            }
         }
     }
 
@@ -172,13 +200,29 @@ impl World {
                 self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Fin));
             }
         }
+        // Where a full queue refuses publishers, nobody may stay away from his.
+        let chance = if self.oracle.may_refuse { 0 } else { 300 };
+        let absent: Vec<bool> = self.clients.iter().map(|_| self.scheduler.chance(chance)).collect();
+        for at in (0..self.clients.len()).filter(|at| absent[*at]) {
+            self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
+        }
+        self.gather(&absent);
+        self.check_absent();
+        let nobody = vec![false; absent.len()];
+        self.gather(&nobody);
+    }
+
+    /// Everybody but the absent connects, and all comes to rest.
+    fn gather(&mut self, absent: &[bool]) {
+        let all = 0..self.clients.len();
         self.run_until_rest(|world| {
-            for at in 0..world.clients.len() {
+            let here = || all.clone().filter(|at| !absent[*at]);
+            for at in here() {
                 if world.clients[at].link.is_none() {
                     world.client(at, |client, cx| client.connect(cx));
                 }
             }
-            world.clients.iter().all(Client::is_calm)
+            here().all(|at| world.clients[at].is_calm())
         });
     }
 
