@@ -103,11 +103,11 @@ impl World {
         }
     }
 
-    /// While some clients are away, the other members of their share groups have what is not theirs alone: QoS 2
-    /// that was sent to one who left waits for it.
+    /// While some clients are away, members of their share groups who were there all the time have what is not
+    /// theirs alone: QoS 2 that was sent to one who left waits for it.
     pub fn check_absent(&mut self) {
         let no_member = self.excuse();
-        self.oracle.judge_groups(no_member, &|m| m.qos == 1);
+        self.oracle.judge_groups(no_member, &|member, m| m.qos == 1 && member.up_since < m.sent);
     }
 
     /// Notes what the ledgers excuse, and who is there; losses of share groups without a member.

@@ -271,7 +271,7 @@ impl Client {
             }
         }
         l.resumed = a.session_present || (l.version == Version::V31 && !l.clean);
-        cx.oracle.books[self.index].conn = l.number;
+        cx.oracle.connected(self.index, l.number);
         // 3.1 has no Session Present: the oracle is told what follows from what it knows.
         if l.version == Version::V31 && !l.clean {
             cx.oracle.books[self.index].inc().tainted = true;

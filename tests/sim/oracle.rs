@@ -97,8 +97,9 @@ pub struct Books {
     pub excused_shared: u64,
     /// It is connected at the end and was sent all that it is due.
     pub complete: bool,
-    /// Its last connection.
+    /// Its last connection, and since when.
     pub conn: usize,
+    pub up_since: u64,
 }
 
 impl Books {
@@ -159,6 +160,7 @@ impl Oracle {
             excused_shared: 0,
             complete: false,
             conn: 0,
+            up_since: 0,
         });
         self.books.len() - 1
     }
@@ -187,6 +189,13 @@ impl Oracle {
     /// A new session begins.
     pub fn begin(&mut self, client: usize, tainted: bool) {
         self.books[client].incs.push(Incarnation { tainted, ..Incarnation::default() });
+    }
+
+    /// A client is connected from now on.
+    pub fn connected(&mut self, client: usize, conn: usize) {
+        let seq = self.tick();
+        let books = &mut self.books[client];
+        (books.conn, books.up_since) = (conn, seq);
     }
 
     /// CONNACK of success came. `clean`: the CONNECT asked for a new session, which began when it was sent.
@@ -310,7 +319,7 @@ impl Oracle {
         for (client, books) in self.books.iter().enumerate() {
             self.judge_client(client, books);
         }
-        self.judge_groups(no_member, &|_| true);
+        self.judge_groups(no_member, &|_, _| true);
     }
 
     fn judge_client(&self, client: usize, books: &Books) {
@@ -391,7 +400,7 @@ impl Oracle {
     }
 
     /// What was published to share groups, as far as `asked`, reached one member.
-    pub fn judge_groups(&self, no_member: u64, asked: &dyn Fn(&Msg) -> bool) {
+    pub fn judge_groups(&self, no_member: u64, asked: &dyn Fn(&Books, &Msg) -> bool) {
         let mut groups: Vec<(String, String)> = Vec::new();
         for inc in self.books.iter().flat_map(|b| &b.incs) {
             groups.extend(inc.subs.iter().filter_map(|s| Some((s.group.clone()?, s.filter.clone()))));
@@ -414,11 +423,11 @@ impl Oracle {
                 assert!(exact <= m.routed_max, "m{id} reached {exact} members of {group} with QoS 2");
                 let lasting = got.iter().filter(|(_, lasting)| *lasting).count() as u32;
                 assert!(lasting <= m.routed_max, "m{id} reached {lasting} members of {group} that stayed");
-                let due = self.books.iter().any(|b| b.complete && self.is_member(b, &group, &filter, m));
+                let due = self.books.iter().any(|b| b.complete && asked(b, m) && self.is_member(b, &group, &filter, m));
                 let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
                 let anybody =
                     self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));
-                if due && !anybody && asked(m) {
+                if due && !anybody {
                     missing.push(format!("m{id} {}", m.topic));
                 }
             }
