@@ -128,7 +128,7 @@ impl World {
         }
         if self.is_runnable(shard) || self.scheduler.chance(20) {
             self.tick(shard);
-            if self.scheduler.chance(200) {
+            if self.scheduler.chance(500) {
                 self.react();
             }
         }
@@ -141,17 +141,18 @@ impl World {
             self.clients[at].news = None;
             self.client(at, |client, cx| client.step(cx));
             let Some((filter, retain)) = self.clients[at].news.take() else { continue };
-            let topics = self.plan.topics.clone();
-            let topic = self.scheduler.pick(&topics);
-            let other = self.scheduler.below(self.clients.len());
-            if other == at || !crate::oracle::matches(&filter, topic) {
+            let mut topics = self.plan.topics.clone();
+            topics.retain(|topic| crate::oracle::matches(&filter, topic));
+            let others: Vec<usize> = (0..self.clients.len()).filter(|o| *o != at && self.clients[*o].is_up()).collect();
+            if topics.is_empty() || others.is_empty() || self.scheduler.chance(300) {
                 continue;
             }
+            let (topic, other) = (self.scheduler.pick(&topics), self.scheduler.pick(&others));
             self.step_begins();
             self.client(other, |client, cx| client.poke(cx, topic, retain));
             let Some(socket) = self.clients[other].link.as_ref().map(|l| l.socket) else { continue };
             let shard = self.net.borrow().shard_of(socket);
-            if let Some(shard) = shard.filter(|s| self.plan.slow != Some(*s) && self.is_runnable(*s)) {
+            if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
                 trace::reached("acted upon an answer at once");
                 self.tick(shard);
             }
