@@ -2,7 +2,7 @@
 
 use crate::oracle::{Incarnation, matches};
 use crate::plan::{Profile, TOPICS};
-use crate::trace;
+use crate::{note, trace};
 use crate::world::World;
 use ringmq::codec::{SubscribeOptions, Version};
 use ringmq::message::QoS;
@@ -107,6 +107,9 @@ impl World {
     /// theirs alone: QoS 2 that was sent to one who left waits for it.
     pub fn check_absent(&mut self) {
         let no_member = self.excuse();
+        for (shard, session) in self.sessions().iter().filter(|(_, s)| s.waiting != (0, 0)) {
+            note!("{} waits on shard {shard}: {:?} (queued, in flight)", session.client_id, session.waiting);
+        }
         self.oracle.judge_groups(no_member, &|member, m| m.qos == 1 && member.up_since < m.sent);
     }
 
