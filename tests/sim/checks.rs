@@ -2,8 +2,8 @@
 
 use crate::oracle::{Incarnation, matches};
 use crate::plan::{Profile, TOPICS};
-use crate::{note, trace};
 use crate::world::World;
+use crate::{note, trace};
 use ringmq::codec::{SubscribeOptions, Version};
 use ringmq::message::QoS;
 use ringmq::shard::{GroupCounts, SessionView};

@@ -423,7 +423,10 @@ impl Oracle {
                 assert!(exact <= m.routed_max, "m{id} reached {exact} members of {group} with QoS 2");
                 let lasting = got.iter().filter(|(_, lasting)| *lasting).count() as u32;
                 assert!(lasting <= m.routed_max, "m{id} reached {lasting} members of {group} that stayed");
-                let due = self.books.iter().any(|b| b.complete && asked(b, m) && self.is_member(b, &group, &filter, m));
+                let due = self
+                    .books
+                    .iter()
+                    .any(|b| b.complete && asked(b, m) && self.is_member(b, &group, &filter, m));
                 let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
                 let anybody =
                     self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));

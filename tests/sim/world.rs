@@ -113,6 +113,33 @@ impl World {
                 }
             }
         }
+        if self.plan.retain > 0 {
+            ["r/1", "r/2", "t/a", "r/1/deep"].into_iter().for_each(|topic| self.race(topic));
+        }
+    }
+
+    /// Two clients retain something for the same topic, the second when the first one's is acknowledged, and
+    /// the shards that have no part in it do not move.
+    fn race(&mut self, topic: &str) {
+        for _ in 0..2 {
+            let up: Vec<usize> = (0..self.clients.len()).filter(|at| self.clients[*at].is_up()).collect();
+            if up.is_empty() {
+                return;
+            }
+            let at = self.scheduler.pick(&up);
+            self.client(at, |client, cx| client.poke(cx, topic, true));
+            for _ in 0..12 {
+                self.step_begins();
+                let Some(socket) = self.clients[at].link.as_ref().map(|l| l.socket) else { return };
+                let shard = self.net.borrow().shard_of(socket);
+                if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
+                    self.tick(shard);
+                }
+                self.client(at, |client, cx| client.step(cx));
+                let now = self.now();
+                self.advance(now + 1);
+            }
+        }
     }
 
     fn step_begins(&mut self) {
@@ -143,7 +170,8 @@ impl World {
             let Some((filter, retain)) = self.clients[at].news.take() else { continue };
             let mut topics = self.plan.topics.clone();
             topics.retain(|topic| crate::oracle::matches(&filter, topic));
-            let others: Vec<usize> = (0..self.clients.len()).filter(|o| *o != at && self.clients[*o].is_up()).collect();
+            let others: Vec<usize> =
+                (0..self.clients.len()).filter(|o| *o != at && self.clients[*o].is_up()).collect();
             if topics.is_empty() || others.is_empty() || self.scheduler.chance(300) {
                 continue;
             }
