@@ -36,22 +36,22 @@ pub fn run(seed: u64) -> u64 {
 
 impl World {
     fn sessions(&self) -> Vec<(usize, SessionView)> {
-        let of = |(at, node): (usize, &crate::world::Node)| {
-            node.shard.inspect().sessions.into_iter().map(move |s| (at, s)).collect::<Vec<_>>()
+        let of = |(at, node): (usize, &std::cell::RefCell<crate::world::Node>)| {
+            node.borrow().shard.inspect().sessions.into_iter().map(move |s| (at, s)).collect::<Vec<_>>()
         };
         self.nodes.iter().enumerate().flat_map(of).collect()
     }
 
     fn ledger(&self) -> Ledger {
         let mut all = Ledger::default();
-        self.nodes.iter().for_each(|n| all.merge(n.shard.inspect().ledger));
+        self.nodes.iter().for_each(|n| all.merge(n.borrow().shard.inspect().ledger));
         all
     }
 
     /// Nothing is under way, and there is one session per client.
     fn check_rest(&self) {
         for (at, node) in self.nodes.iter().enumerate() {
-            let left = node.shard.inspect().unfinished;
+            let left = node.borrow().shard.inspect().unfinished;
             assert!(left.is_empty(), "shard {at} sleeps, and has {left:?} left");
         }
         let sessions = self.sessions();
@@ -93,7 +93,7 @@ impl World {
                 .collect();
             groups.sort();
             for (at, node) in self.nodes.iter().enumerate() {
-                let seen = node.shard.routes_of(topic);
+                let seen = node.borrow().shard.routes_of(topic);
                 assert_eq!(seen.shards, shards, "shard {at} has other routes for {topic} than there are");
                 let mut counts: Vec<_> =
                     seen.groups.into_iter().map(|GroupCounts(_, counts)| counts).collect();
@@ -184,7 +184,8 @@ impl World {
     }
 
     fn count_reached(&self) {
-        for node in &self.nodes {
+        for node in self.nodes.iter() {
+            let node = node.borrow();
             let seen = node.shard.inspect();
             let c = seen.counters;
             for (name, n) in [

@@ -199,6 +199,17 @@ impl Net {
         [sent, closed, read].into_iter().flatten().min()
     }
 
+    fn turn(&mut self, shard: usize, events: &mut Vec<Event<Handover>>) {
+        if !self.wire.random.chance(self.wire.faults.spurious) {
+            self.collect(shard, events);
+            return;
+        }
+        trace::reached("spurious turn");
+        if self.wire.random.chance(500) {
+            events.push(Event::Woken);
+        }
+    }
+
     /// What is ready for a shard, in any order.
     fn collect(&mut self, shard: usize, events: &mut Vec<Event<Handover>>) {
         if std::mem::take(&mut self.kernels[shard].woken) {
@@ -378,13 +389,28 @@ impl Net {
 }
 
 /// The driver that a shard sees.
-#[derive(Debug)]
 pub struct SimIo {
     pub net: SharedNet,
     pub me: usize,
+    /// Lets another shard tick while this one is in the middle of its own.
+    pub others: Others,
 }
 
+/// Given the shard that is interrupted; empty until all shards exist.
+pub type Others = Rc<RefCell<Option<Box<dyn Fn(usize)>>>>;
+
 impl SimIo {
+    /// Other shards run on other cores: what they do can fall between any two things that this one does.
+    fn interleave(&self) {
+        let go = {
+            let wire = &mut self.net.borrow_mut().wire;
+            wire.random.chance(wire.faults.interleave)
+        };
+        if let (true, Some(others)) = (go, &*self.others.borrow()) {
+            others(self.me);
+        }
+    }
+
     fn with<R>(&self, conn: Conn, f: impl FnOnce(&mut Open) -> R) -> R {
         f(self.net.borrow_mut().open(self.me, conn))
     }
@@ -419,6 +445,7 @@ impl Io<Handover> for SimIo {
 
     fn release(&mut self, lease: Lease) {
         self.net.borrow_mut().kernels[self.me].buffers.release(lease);
+        self.interleave();
     }
 
     fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
@@ -430,6 +457,7 @@ impl Io<Handover> for SimIo {
             open.sending = Some(Sending { buffer, at: 0, done: None });
         });
         self.net.borrow_mut().progress(self.me, conn as usize);
+        self.interleave();
     }
 
     fn close(&mut self, conn: Conn, how: Close) {
@@ -468,18 +496,12 @@ impl Io<Handover> for SimIo {
     fn wake(&mut self, shard: ShardId) {
         trace::reached("sleeping shard woken");
         self.net.borrow_mut().kernels[usize::from(shard)].woken = true;
+        self.interleave();
     }
 
     fn turn(&mut self, events: &mut Vec<Event<Handover>>, _deadline: Option<Moment>) {
-        let net = &mut *self.net.borrow_mut();
-        if net.wire.random.chance(net.wire.faults.spurious) {
-            trace::reached("spurious turn");
-            if net.wire.random.chance(500) {
-                events.push(Event::Woken);
-            }
-            return;
-        }
-        net.collect(self.me, events);
+        self.net.borrow_mut().turn(self.me, events);
+        self.interleave();
     }
 
     fn now(&self) -> Moment {

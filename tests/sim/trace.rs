@@ -102,6 +102,8 @@ pub const MUST_REACH: &[&str] = &[
     "sleeping shard woken",
     "spurious turn",
     "slow shard",
+    "tick within a tick",
+    "acted upon an answer at once",
     "grey packet",
     "server disconnected us",
     "16 shards",

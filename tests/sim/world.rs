@@ -4,7 +4,7 @@
 //! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
 
 use crate::client::{Client, Cx};
-use crate::kernel::{Net, SharedNet, SimIo};
+use crate::kernel::{Net, Others, SharedNet, SimIo};
 use crate::net::Wire;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -28,6 +28,8 @@ const QUIET_MS: u64 = 12_000;
 
 pub struct Node {
     pub shard: Shard<SimIo>,
+    net: SharedNet,
+    me: usize,
     /// What it said before it went to sleep; `None`: it is awake.
     deadline: Option<Moment>,
     _commands: Sender<Command>,
@@ -36,7 +38,9 @@ pub struct Node {
 pub struct World {
     pub plan: Plan,
     pub net: SharedNet,
-    pub nodes: Vec<Node>,
+    /// Shared with the drivers, which let one tick within another's tick.
+    pub nodes: Rc<Vec<RefCell<Node>>>,
+    others: Others,
     pub clients: Vec<Client>,
     pub oracle: Oracle,
     scheduler: Random,
@@ -51,8 +55,12 @@ impl World {
         note!("{plan:#?}");
         let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
         let net = Rc::new(RefCell::new(Net::new(plan.shards, wire)));
+        let others = Others::default();
+        let nodes = Rc::new(nodes(&plan, &net, &others));
+        others.replace(Some(interrupter(&nodes, seed)));
         let mut world = World {
-            nodes: nodes(&plan, &net),
+            nodes,
+            others,
             net,
             clients: Vec::new(),
             oracle: Oracle::default(),
@@ -189,16 +197,12 @@ impl World {
 
     fn is_runnable(&self, shard: usize) -> bool {
         let now = self.now();
-        let Some(deadline) = self.nodes[shard].deadline else { return true };
+        let Some(deadline) = self.nodes[shard].borrow().deadline else { return true };
         deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
     }
 
     fn tick(&mut self, shard: usize) {
-        let node = &mut self.nodes[shard];
-        node.shard.work(node.deadline);
-        node.deadline = node.shard.prepare();
-        let (_, leased) = self.net.borrow().kernels[shard].held();
-        assert_eq!(leased, 0, "shard {shard} keeps receive buffers from tick to tick");
+        self.nodes[shard].borrow_mut().tick();
     }
 
     pub fn client(&mut self, at: usize, f: impl FnOnce(&mut Client, &mut Cx)) {
@@ -313,7 +317,7 @@ impl World {
         let net = self.net.borrow();
         let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
         let timers =
-            self.nodes.iter().filter_map(|n| n.deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
+            self.nodes.iter().filter_map(|n| n.borrow().deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
         let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
         shards.chain(timers).chain(clients).min()
     }
@@ -334,6 +338,7 @@ impl World {
             );
         }
         for (at, node) in self.nodes.iter().enumerate() {
+            let node = node.borrow();
             let seen = node.shard.inspect();
             let due = self.net.borrow().next_due(at);
             text += &format!(
@@ -357,6 +362,7 @@ impl World {
         self.advance(now + 110_000_000);
         self.run_until_rest(|_| true);
         for (at, node) in self.nodes.iter().enumerate() {
+            let node = node.borrow();
             let seen = node.shard.inspect();
             assert_eq!(seen.sessions, [], "shard {at} keeps sessions");
             assert_eq!(seen.connections, 0, "shard {at} keeps connections");
@@ -376,7 +382,37 @@ impl World {
     }
 }
 
-fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
+impl Node {
+    /// One turn of the shard's loop, up to where it would sleep.
+    fn tick(&mut self) {
+        self.shard.work(self.deadline);
+        self.deadline = self.shard.prepare();
+        let (_, leased) = self.net.borrow().kernels[self.me].held();
+        assert_eq!(leased, 0, "shard {} keeps receive buffers from tick to tick", self.me);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The drivers hold it, and it holds the shards that hold the drivers.
+        self.others.replace(None);
+    }
+}
+
+/// Ticks any shard but those that are in the middle of a tick.
+fn interrupter(nodes: &Rc<Vec<RefCell<Node>>>, seed: u64) -> Box<dyn Fn(usize)> {
+    let (nodes, random) = (Rc::downgrade(nodes), RefCell::new(Random::new(seed, 6)));
+    Box::new(move |_| {
+        let Some(nodes) = nodes.upgrade() else { return };
+        let other = random.borrow_mut().below(nodes.len());
+        if let Ok(mut node) = nodes[other].try_borrow_mut() {
+            trace::reached("tick within a tick");
+            node.tick();
+        }
+    })
+}
+
+fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
     let meshes = mesh_sized(plan.shards, plan.rings.0, plan.rings.1);
     let mut random = Random::new(plan.seed, 5);
     let node = |(me, mesh)| {
@@ -386,7 +422,7 @@ fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
         let spec = ListenSpec { addr, backlog: 1_024 };
         commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
         let mut shard = Shard::new(Parts {
-            io: SimIo { net: Rc::clone(net), me },
+            io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },
             mesh,
             me: me as u16,
             shards: plan.shards,
@@ -400,7 +436,7 @@ fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
         let deadline = shard.prepare();
         shard.work(deadline);
         let deadline = shard.prepare();
-        Node { shard, deadline, _commands: commands }
+        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, _commands: commands })
     };
     meshes.into_iter().enumerate().map(node).collect()
 }
