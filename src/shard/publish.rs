@@ -282,8 +282,10 @@ impl<I: Io<Handover>> Shard<I> {
     fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
         let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
         self.budget -= subscribers as isize;
-        // Nothing overtakes an earlier message of the same origin.
-        let behind = self.fan_outs.iter().any(|f| f.origin == origin);
+        // Nothing overtakes an earlier message of the same origin, nor one of a client that has reconnected.
+        let publisher = carried.view().head.publisher;
+        let behind = |f: &FanOut| f.origin == origin || f.message.view().head.publisher == publisher;
+        let behind = self.fan_outs.iter().any(behind);
         if subscribers <= self.fan_out_at_once && !behind {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
