@@ -238,7 +238,7 @@ impl Client {
         trace::reached("server disconnected us");
         match d.code.0 {
             0x8D => trace::reached("keep alive timeout"),
-            0x8E | 0x97 => {}
+            0x8B | 0x8E | 0x97 => {}
             // It counts messages of a session that we have forgotten.
             0x93 if tainted => self.outgoing.clear(),
             code => {

@@ -69,6 +69,11 @@ impl Kernel {
         self.conns.iter().flatten().count() + self.arrivals.len()
     }
 
+    /// Somebody rings its bell.
+    pub fn ring(&mut self) {
+        self.woken = true;
+    }
+
     /// Connections and leases that are not given back.
     pub fn held(&self) -> (usize, usize) {
         (self.used(), self.buffers.leased())

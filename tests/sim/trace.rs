@@ -106,5 +106,6 @@ pub const MUST_REACH: &[&str] = &[
     "acted upon an answer at once",
     "grey packet",
     "server disconnected us",
+    "drain",
     "16 shards",
 ];

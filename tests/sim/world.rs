@@ -32,7 +32,7 @@ pub struct Node {
     me: usize,
     /// What it said before it went to sleep; `None`: it is awake.
     deadline: Option<Moment>,
-    _commands: Sender<Command>,
+    commands: Sender<Command>,
 }
 
 pub struct World {
@@ -197,7 +197,11 @@ impl World {
 
     fn is_runnable(&self, shard: usize) -> bool {
         let now = self.now();
-        let Some(deadline) = self.nodes[shard].borrow().deadline else { return true };
+        let node = self.nodes[shard].borrow();
+        if node.shard.is_stopped() {
+            return false;
+        }
+        let Some(deadline) = node.deadline else { return true };
         deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
     }
 
@@ -316,8 +320,12 @@ impl World {
     fn next_due(&self) -> Option<u64> {
         let net = self.net.borrow();
         let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
-        let timers =
-            self.nodes.iter().filter_map(|n| n.borrow().deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.borrow().deadline.filter(|_| !n.borrow().shard.is_stopped()))
+            .filter(|d| *d != Moment::NEVER)
+            .map(|d| d.0);
         let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
         shards.chain(timers).chain(clients).min()
     }
@@ -348,6 +356,29 @@ impl World {
             text += &self.net.borrow().describe(at);
         }
         text
+    }
+
+    /// The operator stops the broker: everybody is told, nothing stays open.
+    pub fn drain(&mut self) {
+        note!("---- drain");
+        trace::reached("drain");
+        for (at, node) in self.nodes.iter().enumerate() {
+            let drain = Command::Drain { within_ms: 10_000 };
+            node.borrow().commands.send(drain).expect("the shard holds the other end");
+            self.net.borrow_mut().kernels[at].ring();
+        }
+        self.run_until_rest(|world| {
+            world.nodes.iter().all(|n| n.borrow().shard.is_stopped())
+                && world.clients.iter().all(|c| c.link.is_none())
+        });
+        for (at, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.borrow().shard.inspect().connections, 0, "shard {at} stopped with connections");
+            assert_eq!(
+                self.net.borrow().kernels[at].held(),
+                (0, 0),
+                "shard {at} keeps descriptors or buffers"
+            );
+        }
     }
 
     /// Everybody leaves for good; nothing may stay behind.
@@ -385,6 +416,9 @@ impl World {
 impl Node {
     /// One turn of the shard's loop, up to where it would sleep.
     fn tick(&mut self) {
+        if self.shard.is_stopped() {
+            return;
+        }
         self.shard.work(self.deadline);
         self.deadline = self.shard.prepare();
         let (_, leased) = self.net.borrow().kernels[self.me].held();
@@ -436,7 +470,7 @@ fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
         let deadline = shard.prepare();
         shard.work(deadline);
         let deadline = shard.prepare();
-        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, _commands: commands })
+        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands })
     };
     meshes.into_iter().enumerate().map(node).collect()
 }
