@@ -319,7 +319,8 @@ impl<I: Io<Handover>> Shard<I> {
         let flushed = self.mesh.flushed();
         while self.held.front().is_some_and(|h| h.mark <= flushed) {
             let Some(held) = self.held.pop_front() else { return };
-            if self.local.conns.at(held.conn).is_none() {
+            // After DISCONNECT nothing may follow [MQTT-3.14.4-1 of 5.0].
+            if self.local.conns.at(held.conn).is_none_or(|c| c.phase != Phase::Serving) {
                 continue;
             }
             self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));
