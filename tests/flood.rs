@@ -1,6 +1,8 @@
 //! Shards that flood each other, and a thousand publishers to one client that does not read: nothing
 //! deadlocks, everyone else's traffic goes on, memory stays bounded, and losses are counted.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at a surprise")]
+
 mod common;
 #[path = "common/fleet.rs"]
 mod fleet;

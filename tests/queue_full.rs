@@ -1,5 +1,7 @@
 //! What happens when a session's queue is full, by each policy, and the other bounds of what a client gets.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at a surprise")]
+
 mod common;
 #[path = "common/totals.rs"]
 mod totals;

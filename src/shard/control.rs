@@ -28,7 +28,7 @@ impl<I: Io<Handover>> Shard<I> {
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.handle_scan_item(scan, &message),
             Control::ScanPage { scan, after } => self.handle_scan_page(scan, after),
-            Control::HandOn(on) => self.place(on),
+            Control::HandOn(on) => self.handle_hand_on(on),
         }
     }
 

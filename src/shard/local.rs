@@ -309,7 +309,7 @@ pub(super) struct Terms<'a> {
     pub retained: bool,
 }
 
-pub(super) fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
+fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
     if !connection.dirty && !connection.link.out.is_empty() {
         connection.dirty = true;
         dirty.push(conn);

@@ -55,8 +55,8 @@ pub enum Command {
     Listen {
         /// Where.
         spec: ListenSpec,
-        /// Told how it went; the error is one line.
-        reply: Sender<Result<(), String>>,
+        /// Told how it went.
+        reply: Sender<(SocketAddr, Option<std::io::Error>)>,
     },
     /// New options hold from now on.
     Reload(Box<Options>),
@@ -357,14 +357,16 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
-        // What was written while this send was under way is nowhere else marked as to be sent.
-        local::note_output(c, conn, &mut self.local.dirty);
-        if c.phase == Phase::Closing {
-            if c.link.out.is_empty() {
+        let (closing, quiet) = (c.phase == Phase::Closing, c.link.out.is_empty());
+        // Output that was written while the send was under way leaves with this tick.
+        self.local.with_link(conn, |_, _| ());
+        if closing {
+            if quiet {
                 self.shut(conn, Close::Flush);
             }
             return;
         }
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
         let room = c.link.has_room(&self.local.options);
         if let Some(session) = c.session.filter(|_| room) {
             self.pump_session(session);
@@ -479,9 +481,9 @@ impl<I: Io<Handover>> Shard<I> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen { spec, reply } => {
-                    let opened = self.io.listen(spec).map(drop).map_err(|e| e.to_string());
+                    let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
-                    let _ = reply.send(opened);
+                    let _ = reply.send((spec.addr, error));
                 }
                 Command::Reload(options) => {
                     self.retained.set_options(publish::retained_options(&options, self.shards.into()));

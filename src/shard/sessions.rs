@@ -253,7 +253,19 @@ impl<I: Io<Handover>> Shard<I> {
         self.place(Box::new(step));
     }
 
-    /// Finds a member for a message of a share group.
+    /// A message of a share group comes from another shard, which chose this one. So it stays if there is any
+    /// member here: shards that chose anew could pass it to and fro for ever.
+    pub(super) fn handle_hand_on(&mut self, mut on: Box<HandOn>) {
+        let found = self.trie.any_group_by_key(on.group);
+        if found.is_some_and(|group| self.deliver_handed_on(group, &on)) {
+            return;
+        }
+        on.tried |= 1 << self.me;
+        self.place(on);
+    }
+
+    /// Finds a member for a message of a share group. Each step delivers it or adds to the shards that were
+    /// tried, once for members that are connected and once for the others.
     pub(super) fn place(&mut self, mut on: Box<HandOn>) {
         loop {
             let found = self.trie.any_group_by_key(on.group);
@@ -264,8 +276,7 @@ impl<I: Io<Handover>> Shard<I> {
                 .and_then(|g| self.router.pick_shard(&mut self.trie, g, &view, strategy, on.tried, wanted));
             match (found, target) {
                 (Some(group), Some(shard)) if shard == self.me => {
-                    let mut carried = Carried::kept(&on.message);
-                    if self.deliver_member(group, &mut carried, wanted) {
+                    if self.deliver_handed_on(group, &on) {
                         return;
                     }
                     on.tried |= 1 << self.me;
@@ -284,6 +295,13 @@ impl<I: Io<Handover>> Shard<I> {
                 }
             }
         }
+    }
+
+    /// Delivers to a local member, one that is connected first: it may have come back meanwhile.
+    fn deliver_handed_on(&mut self, group: GroupId, on: &HandOn) -> bool {
+        let mut carried = Carried::kept(&on.message);
+        self.deliver_member(group, &mut carried, Wanted::Online)
+            || (on.offline && self.deliver_member(group, &mut carried, Wanted::Offline))
     }
 
     /// Delivers to one local member of a share group; false when there is none of the kind.
