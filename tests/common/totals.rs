@@ -1,5 +1,7 @@
 //! What a broker says of itself at its end.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use super::common::Broker;
 use std::time::Duration;
 
@@ -21,9 +23,6 @@ impl Totals {
         let log = broker.log();
         assert!(status.is_some_and(|status| status.success()), "it ended with {status:?}:\n{log}");
         assert!(!log.contains("panicked at"), "a thread of the broker panicked:\n{log}");
-        if std::env::var_os("T2").is_some() {
-            eprintln!("{}", log.lines().rev().take(12).collect::<Vec<_>>().join("\n"));
-        }
         Totals { log }
     }
 
