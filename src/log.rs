@@ -172,9 +172,12 @@ fn open(path: &Path, options: &LogOptions) -> Result<RollingFileAppender, String
     if options.keep_files > 0 && options.rotation != Rotation::Never {
         builder = builder.max_log_files(options.keep_files as usize);
     }
-    builder.build(folder).map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+    let fault = |cause: String| {
         let todo = "make its folder writable, or choose another with --set log.file=FILE";
         format!("cannot write the log to {}: {cause}; {todo}", path.display())
+    };
+    std::fs::create_dir_all(folder).map_err(|error| fault(error.to_string()))?;
+    builder.build(folder).map_err(|error| {
+        fault(std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string))
     })
 }

@@ -252,8 +252,14 @@ mod tests {
                 slow.write_all(some.as_bytes()).await.unwrap();
                 // From here on, time passes whenever everything waits.
                 tokio::time::pause();
+                let begin = tokio::time::Instant::now();
                 let mut answer = String::new();
                 slow.read_to_string(&mut answer).await.unwrap();
+                let waited = begin.elapsed().as_millis();
+                assert!(
+                    waited < 2 * u128::from(HTTP_HEAD_MS_MAX),
+                    "closed by another limit, after {waited} ms"
+                );
                 tokio::time::resume();
                 assert_eq!(answer.contains("200 OK"), some.contains("HTTP/1.1"), "{answer}");
             }

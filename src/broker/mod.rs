@@ -3,7 +3,7 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
-use crate::config::{BrokerOptions, Config, IoChoice};
+use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
@@ -37,6 +37,9 @@ struct Handle {
     thread: JoinHandle<Farewell>,
 }
 
+/// A thread has its driver: which shard it is, and how others reach it.
+type Taken = (usize, Address<Handover>, Waker);
+
 /// What a thread needs to become a shard.
 struct Seat {
     me: usize,
@@ -48,7 +51,7 @@ struct Seat {
     chosen: Chosen,
     driver: DriverOptions,
     commands: Receiver<Command>,
-    ready: Sender<Result<(usize, Address<Handover>, Waker), String>>,
+    ready: Sender<Result<Taken, String>>,
     peers: Receiver<Vec<Address<Handover>>>,
 }
 
@@ -59,7 +62,7 @@ impl Broker {
         let reservations = options
             .listen
             .iter()
-            .map(|addr| reserve(*addr, "--mqtt").map_err(|e| e.to_string()))
+            .map(|addr| reserve(*addr).map_err(|e| cannot_listen(*addr, &e)))
             .collect::<Result<Vec<_>, _>>()?;
         raise_open_files();
         let chosen = choose(match options.io {
@@ -135,8 +138,10 @@ impl Broker {
             self.tell(|| Command::Listen { spec, reply: reply.clone() });
         }
         drop(reply);
-        for opened in replies {
-            opened?;
+        for (addr, error) in replies {
+            if let Some(error) = error {
+                return Err(cannot_listen(addr, &error));
+            }
         }
         Ok(())
     }
@@ -161,7 +166,7 @@ impl Broker {
 
     /// Options of the sessions hold from now on; everything else needs a restart.
     pub fn reload(&self, config: &Config) {
-        self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
+        self.tell(|| Command::Reload(Box::new(config.mqtt)));
     }
 
     /// Resolves with the reason when a shard ends that was not told to.
@@ -194,6 +199,10 @@ impl Broker {
             tracing::info!("dropped: {count} ({})", cause.name());
         }
     }
+}
+
+fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
+    listen_fault(addr, error, "mqtt.listen", "--mqtt")
 }
 
 fn line(counters: &Counters) -> String {
@@ -266,7 +275,7 @@ impl Seat {
             shards: self.shards,
             keyed: Keyed::new(self.seed),
             seed: self.seed.rotate_left(7 * self.me as u32 + 1),
-            options: self.config.mqtt.clone(),
+            options: self.config.mqtt,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
         });

@@ -131,8 +131,7 @@ fn numbers_are_read_in_each_form_of_toml() {
 
 #[test]
 fn a_missing_file_is_a_fault() {
-    let mut missing = Sources::default();
-    missing.file = Some("/nowhere/x.toml".into());
+    let missing = Sources { file: Some("/nowhere/x.toml".into()), ..Sources::default() };
     let faults = Config::load(&missing).unwrap_err();
     assert_eq!(faults.len(), 1);
     assert!(faults[0].to_string().starts_with("/nowhere/x.toml: cannot be read: "), "{}", faults[0]);

@@ -149,13 +149,15 @@ pub(super) fn shutdown(slot: u32, how: i32) -> Entry {
     opcode::Shutdown::new(Fixed(slot), how).build()
 }
 
-static RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+/// An address of no family: connecting to it ends a TCP connection.
+static NOWHERE: libc::sockaddr =
+    libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
 
-/// Makes the closing of this socket a reset.
-pub(super) fn reset_on_close(slot: u32) -> Entry {
-    let (level, option) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
-    let len = size_of::<libc::linger>() as u32;
-    opcode::SetSockOpt::new(Fixed(slot), level, option, (&raw const RESET).cast(), len).build()
+/// Resets the connection, which ends everything that is under way on it. (With `SO_LINGER` the shutdown that
+/// has to come before the close would end the stream in order first.)
+pub(super) fn reset(slot: u32) -> Entry {
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    opcode::Connect::new(Fixed(slot), &raw const NOWHERE, len).build()
 }
 
 pub(super) fn close(slot: u32) -> Entry {

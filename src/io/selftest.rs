@@ -14,7 +14,7 @@ use super::ring::{Ring, Sleep};
 use io_uring::cqueue;
 use io_uring::squeue::Entry;
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub struct Features {
     pub receive_credit: bool,
     /// The peer's address of an accepted connection can be asked for (`FIXED_FD_INSTALL`); else it is unknown.
     pub peer_address: bool,
-    /// A socket can be told to close with a reset; else it just closes.
+    /// A connection can be reset (`CONNECT` to nowhere); else it just closes.
     pub reset: bool,
 }
 
@@ -245,7 +245,7 @@ fn exercise(wish: &Features) -> Result<Features, Failure> {
     let features = Features {
         receive_credit: receive_credit(&mut bench, &mut client, slot).is_ok(),
         peer_address: peer_address(&mut bench, &client, slot).is_ok(),
-        reset: bench.result(Op::Prepare, ops::reset_on_close(slot)).is_ok(),
+        reset: reset(&mut bench, connect).is_ok(),
         ..wish.clone()
     };
     if !features.receive_credit {
@@ -293,6 +293,23 @@ fn peer_address(bench: &mut Bench, client: &TcpStream, slot: u32) -> io::Result<
     // SAFETY: the kernel made this descriptor for us; nobody else knows it.
     check(unsafe { libc::close(fd) })?;
     expect(peer == Some(client.local_addr()?))
+}
+
+/// The peer sees a reset, and what was armed ends.
+fn reset(bench: &mut Bench, connect: impl Fn() -> io::Result<TcpStream>) -> io::Result<()> {
+    let mut client = connect()?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    let slot = accepted(bench)?;
+    bench.ask(Op::Poll, ops::poll(slot));
+    bench.turn(Sleep::Not);
+    let done = bench.result(Op::Prepare, ops::reset(slot)).map(drop);
+    if done.is_err() {
+        bench.result(Op::Prepare, ops::shutdown(slot, libc::SHUT_RDWR))?;
+    }
+    outcome(&bench.wait(Op::Poll)?)?;
+    bench.result(Op::Close, ops::close(slot))?;
+    let seen = client.read(&mut [0]).map_err(|e| e.kind());
+    done.and(expect(seen == Err(ErrorKind::ConnectionReset)))
 }
 
 /// A poll waits for input, input can be discarded, and a shutdown ends a poll before the descriptor is closed.

@@ -44,7 +44,12 @@ impl Subject for Uring<Item> {
     fn build(options: &DriverOptions) -> Self {
         static FEATURES: std::sync::LazyLock<Features> = std::sync::LazyLock::new(|| {
             let chosen = choose(IoMode::Uring).expect("these tests need io_uring");
-            chosen.features.expect("io_uring was chosen")
+            let found = chosen.features.expect("io_uring was chosen");
+            // `RINGMQ_IO_SIMPLE=1 cargo test io::` takes the ways of older kernels.
+            match std::env::var_os("RINGMQ_IO_SIMPLE") {
+                Some(_) => Features { deferred: false, no_sq_array: false, receive_credit: false, ..found },
+                None => found,
+            }
         });
         Uring::new(options, &FEATURES).unwrap()
     }
@@ -84,7 +89,7 @@ pub(super) struct Rig<D> {
 }
 
 /// A wait longer than this is a test that hangs.
-const PATIENCE_MS: u64 = 60_000;
+const PATIENCE_MS: u64 = 30_000;
 
 impl<D: Subject> Rig<D> {
     pub fn new() -> Self {
@@ -290,7 +295,7 @@ fn five_hundred_connections<D: Subject>() {
     while echoed < clients.len() {
         let deadline = rig.io.now().plus_ms(PATIENCE_MS);
         rig.turn(Some(deadline));
-        assert!(rig.io.now() < deadline, "{echoed} of them were answered");
+        assert!(rig.io.now() < deadline, "{echoed} of them were answered {:?}", rig.io.stats());
         echoed += drain_echo(&mut rig);
     }
     for (i, client) in clients.iter_mut().enumerate() {
@@ -310,9 +315,9 @@ fn drain_echo<D: Subject>(rig: &mut Rig<D>) -> usize {
                 assert_eq!(lease.len(), 4);
                 rig.io.send(conn, lease.to_vec());
                 rig.io.release(lease);
-                echoed += 1;
             }
-            Event::Sent { error: None, .. } | Event::Woken => {}
+            Event::Sent { error: None, .. } => echoed += 1,
+            Event::Woken => {}
             other => panic!("{other:?}"),
         }
     }

@@ -55,8 +55,8 @@ pub enum Command {
     Listen {
         /// Where.
         spec: ListenSpec,
-        /// Told how it went; the error is one line.
-        reply: Sender<Result<(), String>>,
+        /// Told how it went.
+        reply: Sender<(SocketAddr, Option<std::io::Error>)>,
     },
     /// New options hold from now on.
     Reload(Box<Options>),
@@ -482,9 +482,9 @@ impl<I: Io<Handover>> Shard<I> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Listen { spec, reply } => {
-                    let opened = self.io.listen(spec).map(drop).map_err(|e| e.to_string());
+                    let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
-                    let _ = reply.send(opened);
+                    let _ = reply.send((spec.addr, error));
                 }
                 Command::Reload(options) => {
                     self.retained.set_options(publish::retained_options(&options, self.shards.into()));

@@ -25,9 +25,10 @@ impl<H: Send> Uring<H> {
             }
             return;
         }
-        if reset {
+        if reset && !slot.shut {
+            slot.shut = true;
             slot.prepare();
-            self.ask(Op::Prepare, conn, ops::reset_on_close(conn));
+            self.ask(Op::Prepare, conn, ops::reset(conn));
         }
         self.close_now(conn);
     }
@@ -37,12 +38,14 @@ impl<H: Send> Uring<H> {
         let until = super::Io::now(self).plus_ms(limits::CLOSE_CANCEL_MS);
         let slot = self.slots.at(conn);
         slot.phase = Phase::Closing;
-        if (slot.is_reading() || slot.is_sending()) && !slot.shut {
-            slot.shut = true;
-            slot.prepare();
+        if slot.is_reading() || slot.is_sending() {
             let generation = slot.generation;
             self.closing.push_back((until, conn, generation));
-            self.ask(Op::Prepare, conn, ops::shutdown(conn, libc::SHUT_RDWR));
+            if !slot.shut {
+                slot.shut = true;
+                slot.prepare();
+                self.ask(Op::Prepare, conn, ops::shutdown(conn, libc::SHUT_RDWR));
+            }
         }
         self.proceed(conn);
     }
@@ -83,7 +86,10 @@ impl<H: Send> Uring<H> {
     pub(super) fn received_while_closing(&mut self, conn: Conn, result: i32, more: bool) {
         let slot = self.slots.at(conn);
         if slot.phase != Phase::Lingering {
-            return if more { () } else { self.proceed(conn) };
+            if !more {
+                self.proceed(conn);
+            }
+            return;
         }
         slot.credit = slot.credit.saturating_sub(u32::try_from(result).unwrap_or(0));
         let ended = !more && result <= 0 && result != -libc::ENOBUFS;

@@ -53,7 +53,7 @@ pub(super) struct Slot {
     pub(super) armed: Armed,
     /// Requests under way that closing has to wait for: `READING`, `SENDING`, and a count of others.
     under_way: u8,
-    /// A shutdown of both directions was asked for.
+    /// A shutdown of both directions, or a reset, was asked for.
     pub(super) shut: bool,
 }
 

@@ -1,0 +1,95 @@
+//! The table of connections and the receive buffers.
+
+use super::super::driver::NOTHING;
+use std::os::fd::RawFd;
+
+/// Where a connection stands.
+///
+/// ```text
+/// Free ─► Open ─► Flushing ─► Lingering ─► Free
+///          │  └──────────┴────────┴───────► Free   (Now, Reset, error, time)
+///          └► Moving ─► Free, or back to Open
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Phase {
+    /// No socket; `Closed` may still have to be reported.
+    #[default]
+    Free,
+    Open,
+    /// The last send has to end before the socket is shut down.
+    Flushing,
+    /// Shut down for writing; input is discarded until the peer's end of stream.
+    Lingering,
+    /// On its way to another shard, which has the socket.
+    Moving,
+}
+
+/// The armed read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Armed {
+    #[default]
+    Nothing,
+    Once,
+    Stream,
+    Parked,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) fd: RawFd,
+    pub(super) generation: u32,
+    /// Of a stream: bytes that may still be delivered. While lingering: bytes that may still be discarded.
+    pub(super) credit: u32,
+    /// Place in the outbox of the send under way.
+    pub(super) outgoing: u32,
+    pub(super) phase: Phase,
+    pub(super) armed: Armed,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The peer ended its stream or the socket failed: a short receive does not mean that all was read.
+    pub(super) ended: bool,
+    /// In the ready list or among the starved.
+    pub(super) queued: bool,
+}
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot {
+            fd: -1,
+            generation: 0,
+            credit: 0,
+            outgoing: NOTHING,
+            phase: Phase::Free,
+            armed: Armed::Nothing,
+            readable: false,
+            writable: false,
+            ended: false,
+            queued: false,
+        }
+    }
+}
+
+/// The receive buffers; each is allocated when it is first needed.
+pub(super) struct Pool {
+    pub(super) buffers: Vec<Box<[u8]>>,
+    pub(super) free: Vec<u32>,
+    pub(super) max: usize,
+    pub(super) bytes: usize,
+}
+
+impl Pool {
+    pub(super) fn take(&mut self) -> Option<u32> {
+        if let Some(id) = self.free.pop() {
+            return Some(id);
+        }
+        if self.buffers.len() == self.max {
+            return None;
+        }
+        self.buffers.push(vec![0; self.bytes].into_boxed_slice());
+        Some(self.buffers.len() as u32 - 1)
+    }
+
+    pub(super) fn available(&self) -> usize {
+        self.free.len() + self.max - self.buffers.len()
+    }
+}
