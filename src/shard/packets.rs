@@ -4,7 +4,8 @@ use super::connection::{Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version,
+    Ack, AckKind, Disconnect, Framed, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode,
+    Version,
 };
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
@@ -263,7 +264,12 @@ impl<I: Io<Handover>> Shard<I> {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
         match phase {
-            Phase::Serving => self.disconnect(conn, fault.code, &fault.text, End::Lost),
+            Phase::Serving => {
+                // A second CONNECT can be wrong in ways that only CONNACK has a code for.
+                let sayable = fault.code.is_allowed_in(PacketType::Disconnect);
+                let code = if sayable { fault.code } else { ReasonCode::PROTOCOL_ERROR };
+                self.disconnect(conn, code, &fault.text, End::Lost);
+            }
             Phase::Connecting => self.refuse_malformed(conn, &fault),
             Phase::Closing | Phase::Moving => {}
         }
@@ -319,7 +325,8 @@ impl<I: Io<Handover>> Shard<I> {
         let flushed = self.mesh.flushed();
         while self.held.front().is_some_and(|h| h.mark <= flushed) {
             let Some(held) = self.held.pop_front() else { return };
-            if self.local.conns.at(held.conn).is_none() {
+            // After DISCONNECT nothing may follow [MQTT-3.14.4-1 of 5.0].
+            if self.local.conns.at(held.conn).is_none_or(|c| c.phase != Phase::Serving) {
                 continue;
             }
             self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));
