@@ -27,6 +27,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.wait != Wait::Nothing {
             c.pending.extend_from_slice(bytes);
+            if c.wait == Wait::Full {
+                self.take_acks_ahead(conn);
+            }
             return;
         }
         let mut rest = bytes;
@@ -61,6 +64,33 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.pending.is_empty() && c.pending.capacity() > 0 && c.wait == Wait::Nothing {
             c.pending = Vec::new();
+        }
+    }
+
+    /// Takes the acknowledgements that stand behind a PUBLISH that waits for a full route: without them two
+    /// clients with full queues that publish to each other, or one that publishes to itself, wait for ever.
+    pub(super) fn take_acks_ahead(&mut self, conn: Conn) {
+        let limit = self.local.options.max_packet_size;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let (version, mut pending) = (c.link.version, std::mem::take(&mut c.pending));
+        let (mut at, mut kept) = (0, 0);
+        while let Ok(Framed::Packet { total, .. }) = frame(&pending[at..], limit) {
+            // PUBACK, PUBREC and PUBCOMP. One that is faulty or comes out of turn is judged when it is its turn.
+            let ahead = at > 0 && matches!(pending[at] >> 4, 4 | 5 | 7);
+            let taken = ahead
+                && match decode(version, &pending[at..at + total]) {
+                    Ok(Packet::Ack(ack)) => self.handle_ack(conn, &ack).is_ok(),
+                    _ => false,
+                };
+            if !taken {
+                pending.copy_within(at..at + total, kept);
+                kept += total;
+            }
+            at += total;
+        }
+        pending.drain(kept..at);
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.pending = pending;
         }
     }
 

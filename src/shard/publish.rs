@@ -7,7 +7,7 @@ use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::{FAN_OUT_AT_ONCE_MAX, FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
+use crate::limits::{FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
 use crate::mesh::{Control, Envelope};
 use crate::message::{Head, Message, MessageRef, QoS};
@@ -284,7 +284,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget -= subscribers as isize;
         // Nothing overtakes an earlier message of the same origin.
         let behind = self.fan_outs.iter().any(|f| f.origin == origin);
-        if subscribers <= FAN_OUT_AT_ONCE_MAX && !behind {
+        if subscribers <= self.fan_out_at_once && !behind {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
             } else if subscribers > 0 {
@@ -311,7 +311,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Goes on with fan-outs, in order, within the budget.
     pub(super) fn run_fan_outs(&mut self) {
-        let mut budget = FAN_OUT_AT_ONCE_MAX * 2;
+        let mut budget = self.fan_out_at_once * 2;
         while budget > 0 {
             let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
             let mut carried = Carried::kept(&fan_out.message);

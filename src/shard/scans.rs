@@ -78,19 +78,18 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// Messages of a page at most: half of what a session queues, so that a page never drops its own.
-    fn page_messages(&self) -> u32 {
-        SCAN_PAGE_MESSAGES.min(self.local.options.max_mqueue / 2).max(1)
-    }
-
     /// Whether a session can take a page: its queue and its connection have room.
     fn has_room_for_page(&self, index: u32) -> bool {
         let o = &self.local.options;
-        let page = self.page_messages() as usize;
         let Some(session) = self.local.sessions.get(index) else { return false };
         let link = session.conn.and_then(|c| self.local.conns.get(c));
         let flows = link.is_none_or(|c| c.link.backlog() < o.max_output_bytes as usize / 2);
-        flows && session.queue_below((o.max_mqueue as usize).saturating_sub(page).max(1))
+        flows && session.queue_below((o.max_mqueue + 1).saturating_sub(self.page_messages()) as usize)
+    }
+
+    /// Messages of one page: never more than half a queue holds, for they must all find room in it.
+    fn page_messages(&self) -> u32 {
+        (self.local.options.max_mqueue / 2).clamp(1, SCAN_PAGE_MESSAGES)
     }
 
     /// Goes on with the scans of sessions here, and answers those of other shards.

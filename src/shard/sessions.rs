@@ -267,6 +267,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Finds a member for a message of a share group. Each step delivers it or adds to the shards that were
     /// tried, once for members that are connected and once for the others.
     pub(super) fn place(&mut self, mut on: Box<HandOn>) {
+        self.local.counters.hand_ons += 1;
         loop {
             let found = self.trie.any_group_by_key(on.group);
             let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };

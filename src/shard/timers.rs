@@ -77,7 +77,8 @@ impl<I: Io<Handover>> Shard<I> {
                 self.shut(conn, Close::Reset);
             }
             Kind::Close => self.cut_off(conn),
-            Kind::FullRoute => {
+            Kind::FullRoute if c.wait == Wait::Full => {
+                self.take_acks_ahead(conn);
                 self.wake_slot(timer.slot, |w| w == Wait::Full);
             }
             Kind::KeepAlive if c.phase == Phase::Serving => {
