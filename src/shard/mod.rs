@@ -130,7 +130,7 @@ pub struct Shard<I: Io<Handover>> {
     fan_outs: VecDeque<FanOut>,
     /// Source shards whose data ring waits for a fan-out, as bits.
     stalled: u64,
-    /// Messages of our own (wills) that wait for room on a target.
+    /// Messages of our own (wills) that wait for room on a target, whose mesh end wakes us when there is some.
     backlog: VecDeque<Message>,
     /// Ended sessions whose subscriptions are being removed.
     cleanup: VecDeque<u32>,
@@ -260,7 +260,6 @@ impl<I: Io<Handover>> Shard<I> {
         let idle = self.ready.is_empty()
             && self.fan_outs.is_empty()
             && self.cleanup.is_empty()
-            && self.backlog.is_empty()
             && self.scans.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
@@ -408,9 +407,11 @@ impl<I: Io<Handover>> Shard<I> {
     fn handle_end(&mut self, conn: Conn) {
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         match c.phase {
+            // A client that closed its side alone still gets its last acknowledgements.
             Phase::Serving => {
+                let quiet = !c.busy && c.link.out.is_empty();
                 self.lose_connection(conn, sessions::End::Lost);
-                self.shut(conn, Close::Now);
+                if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
             Phase::Connecting => self.shut(conn, Close::Now),
             Phase::Closing | Phase::Moving => {}
