@@ -133,7 +133,7 @@ pub struct Shard<I: Io<Handover>> {
     fan_outs: VecDeque<FanOut>,
     /// Source shards whose data ring waits for a fan-out, as bits.
     stalled: u64,
-    /// Messages of our own (wills) that wait for room on a target.
+    /// Messages of our own (wills) that wait for room on a target, whose mesh end wakes us when there is some.
     backlog: VecDeque<Message>,
     /// Ended sessions whose subscriptions are being removed.
     cleanup: VecDeque<u32>,
@@ -264,7 +264,6 @@ impl<I: Io<Handover>> Shard<I> {
         let idle = self.ready.is_empty()
             && self.fan_outs.is_empty()
             && self.cleanup.is_empty()
-            && self.backlog.is_empty()
             && self.scans.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
@@ -364,11 +363,14 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.counters.bytes_out += c.link.sending as u64;
         c.link.sending = 0;
         c.busy = false;
-        c.last_packet = now;
+        if c.wait == Wait::Output {
+            // Its packets lie unread because of us: what it takes is its sign of life.
+            c.last_packet = now;
+        }
         if error.is_some() {
             c.link.out.clear();
             c.ended = true;
-            if c.phase == Phase::Serving && !c.shut {
+            if !c.shut {
                 self.lose_connection(conn, sessions::End::Lost);
                 self.shut(conn, Close::Now);
             }
@@ -409,9 +411,11 @@ impl<I: Io<Handover>> Shard<I> {
     fn handle_end(&mut self, conn: Conn) {
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         match c.phase {
+            // A client that closed its side alone still gets its last acknowledgements.
             Phase::Serving => {
+                let quiet = !c.busy && c.link.out.is_empty();
                 self.lose_connection(conn, sessions::End::Lost);
-                self.shut(conn, Close::Now);
+                if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
             Phase::Connecting => self.shut(conn, Close::Now),
             Phase::Closing | Phase::Moving => {}
@@ -431,21 +435,17 @@ impl<I: Io<Handover>> Shard<I> {
         self.io.read(conn, mode);
     }
 
-    /// Puts a connection on the ready list if what it waits for is `this`.
-    fn wake_if(&mut self, conn: Conn, this: impl FnOnce(Wait) -> bool) {
-        let Some(slot) = self.local.conns.slot(conn) else { return };
-        let Some(c) = self.local.conns.get_mut(conn) else { return };
-        if this(c.wait) {
-            c.wait = Wait::Turn;
-            self.ready.push_back(slot);
-        }
+    /// Puts a connection on the ready list if what it waits for is `this`; whether it did.
+    fn wake_if(&mut self, conn: Conn, this: impl FnOnce(Wait) -> bool) -> bool {
+        self.local.conns.slot(conn).is_some_and(|slot| self.wake_slot(slot, this))
     }
 
-    /// Puts this tenant of a connection on the ready list.
-    fn wake_slot(&mut self, slot: Slot, this: impl FnOnce(Wait) -> bool) {
-        if self.local.conns.at(slot).is_some() {
-            self.wake_if(slot.index, this);
-        }
+    /// Puts this tenant of a connection on the ready list if what it waits for is `this`; whether it did.
+    fn wake_slot(&mut self, slot: Slot, this: impl FnOnce(Wait) -> bool) -> bool {
+        let Some(c) = self.local.conns.at(slot).filter(|c| this(c.wait)) else { return false };
+        c.wait = Wait::Turn;
+        self.ready.push_back(slot);
+        true
     }
 
     /// Tells the driver to close, once for each way.
@@ -494,7 +494,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.sends += 1;
             self.io.send(conn, out);
         }
-        // Output that was written while a send was under way is found again when that send is done.
+        // Output that was written while a send was under way is marked again when that send is done.
         self.local.dirty = dirty;
     }
 

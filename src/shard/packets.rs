@@ -4,7 +4,8 @@ use super::connection::{Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version,
+    Ack, AckKind, Disconnect, Framed, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode,
+    Version,
 };
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
@@ -154,7 +155,10 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait(conn, Wait::Turn);
                 return at;
             }
-            match self.handle_packet(conn, &rest[..total], &rest[total..], behind) {
+            let next = self.handle_packet(conn, &rest[..total], &rest[total..], behind);
+            // One that waits comes again and is counted then.
+            self.local.counters.packets_in += u64::from(!matches!(next, Ok(Next::Wait)));
+            match next {
                 Ok(Next::Go) => at += total,
                 Ok(Next::After) => return at + total,
                 Ok(Next::Wait) => return at,
@@ -190,7 +194,6 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(Next::Wait);
         }
         c.last_packet = now;
-        self.local.counters.packets_in += 1;
         let packet = decode(c.link.version, bytes).map_err(|e| {
             self.local.counters.decode_errors += 1;
             Fault::of(&e)
@@ -293,7 +296,12 @@ impl<I: Io<Handover>> Shard<I> {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
         match phase {
-            Phase::Serving => self.disconnect(conn, fault.code, &fault.text, End::Lost),
+            Phase::Serving => {
+                // A second CONNECT can be wrong in ways that only CONNACK has a code for.
+                let sayable = fault.code.is_allowed_in(PacketType::Disconnect);
+                let code = if sayable { fault.code } else { ReasonCode::PROTOCOL_ERROR };
+                self.disconnect(conn, code, &fault.text, End::Lost);
+            }
             Phase::Connecting => self.refuse_malformed(conn, &fault),
             Phase::Closing | Phase::Moving => {}
         }
@@ -349,7 +357,8 @@ impl<I: Io<Handover>> Shard<I> {
         let flushed = self.mesh.flushed();
         while self.held.front().is_some_and(|h| h.mark <= flushed) {
             let Some(held) = self.held.pop_front() else { return };
-            if self.local.conns.at(held.conn).is_none() {
+            // After DISCONNECT nothing may follow [MQTT-3.14.4-1 of 5.0].
+            if self.local.conns.at(held.conn).is_none_or(|c| c.phase != Phase::Serving) {
                 continue;
             }
             self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));

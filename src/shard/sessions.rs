@@ -63,6 +63,8 @@ impl<I: Io<Handover>> Shard<I> {
         for delivery in shared {
             self.hand_on(delivery, 0);
         }
+        // What went to other members of a share group has left its queue.
+        self.note_queue(index);
         if expiry_s == 0 && end != End::Resumed {
             self.end_session(index);
         } else if expiry_s != u32::MAX {
@@ -127,7 +129,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.open_routes(index);
         self.local.forget_client(index);
         self.publish_will(will.map(|w| w.message(now)));
-        if self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16) {
+        let few = self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16);
+        if few && self.mesh.overflow_len() <= OVERFLOW_BACKGROUND_MAX {
             self.remove_subscriptions(index, usize::MAX);
         } else {
             self.cleanup.push_back(index);
@@ -311,6 +314,10 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(sub) = self.router.pick_member(&mut self.trie, group, &view, strategy, wanted) else {
             return false;
         };
+        // One that has ended is a member until its subscriptions are cleaned up, and takes nothing.
+        if self.local.sessions.get(sub.session).is_none_or(|s| s.ended) {
+            return false;
+        }
         let qos = crate::session::Session::terms(&sub, &view).0;
         if wanted == Wanted::Offline && qos == crate::message::QoS::AtMostOnce {
             return false;
