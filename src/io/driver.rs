@@ -6,7 +6,7 @@ use super::{Close, Conn, Epoll, Event, Io, Lease, ListenSpec, Read, ShardId, Uri
 use crate::limits;
 use crate::time::Moment;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -55,6 +55,8 @@ pub struct IoStats {
     pub completions: u64,
     /// Connections accepted.
     pub accepts: u64,
+    /// Connections asked for by `connect`.
+    pub connects: u64,
     /// Sends that ended, with or without an error.
     pub sends: u64,
     /// Bytes received.
@@ -232,6 +234,10 @@ impl<H: Send> Io<H> for Driver<H> {
 
     fn accept_stop(&mut self) {
         delegate!(self, io => io.accept_stop());
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Conn> {
+        delegate!(self, io => io.connect(to, from))
     }
 
     fn read(&mut self, conn: Conn, mode: Read) {

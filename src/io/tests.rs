@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 mod closing;
+mod connecting;
 mod moving;
 mod reading;
 mod table;

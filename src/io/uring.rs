@@ -22,18 +22,20 @@ use crate::time::Moment;
 use io_uring::cqueue;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod accepting;
 mod closing;
+mod connecting;
 mod moving;
 mod reading;
 mod slots;
 
 use accepting::Accepting;
+use connecting::Addresses;
 use moving::Moving;
 use slots::{Phase, Slots};
 
@@ -43,6 +45,7 @@ pub struct Uring<H> {
     ring: Ring,
     buffers: Buffers,
     outbox: Outbox,
+    addresses: Addresses,
     options: DriverOptions,
     features: Features,
     /// Direct descriptors.
@@ -94,6 +97,7 @@ impl<H: Send> Uring<H> {
             ring,
             buffers,
             outbox: Outbox::default(),
+            addresses: Addresses::default(),
             options: options.clone(),
             features: features.clone(),
             table: table as usize,
@@ -217,6 +221,7 @@ impl<H: Send> Uring<H> {
             Op::Poll => self.polled(conn, events),
             Op::Discard => self.discarded(conn, result),
             Op::Send => self.sent(conn, result, events),
+            Op::Connect => self.connected(conn, result, events),
             Op::Prepare => {
                 self.slots.at(conn).prepared();
                 self.proceed(conn);
@@ -265,6 +270,10 @@ impl<H: Send> Io<H> for Uring<H> {
 
     fn accept_stop(&mut self) {
         self.accepting.stop();
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Conn> {
+        self.begin_connect(to, from)
     }
 
     fn read(&mut self, conn: Conn, mode: Read) {

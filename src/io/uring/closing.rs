@@ -8,11 +8,12 @@ use crate::limits;
 use crate::time::Moment;
 
 impl<H: Send> Uring<H> {
-    pub(super) fn begin_close(&mut self, conn: Conn, how: Close) {
+    pub(super) fn begin_close(&mut self, conn: Conn, mut how: Close) {
         let reset = how == Close::Reset && self.features.reset;
         let slot = self.slots.at(conn);
         match slot.phase {
             Phase::Open => {}
+            Phase::Connecting => how = Close::Now,
             Phase::Flushing | Phase::Lingering if how != Close::Flush => {}
             _ => return,
         }
@@ -153,7 +154,7 @@ impl<H: Send> Uring<H> {
             }
             self.closing.pop_front();
             if waits {
-                for op in [Op::Receive, Op::Poll, Op::Discard, Op::Send, Op::Prepare] {
+                for op in [Op::Receive, Op::Poll, Op::Discard, Op::Send, Op::Connect, Op::Prepare] {
                     self.ring.push(ops::cancel(ops::name(op, generation, conn)));
                 }
                 self.closing.push_back((now.plus_ms(limits::CLOSE_CANCEL_MS), conn, generation));

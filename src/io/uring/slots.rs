@@ -8,8 +8,9 @@ use super::super::driver::NOTHING;
 ///
 /// ```text
 /// Free ─► Naming ─► Open ─► Flushing ─► Lingering ─► Closing ─► Leaving ─► Free
-///   └──(arrival)──►  │  └──────────┴───(Now, Reset)───► ▲
-///                    └► Moving ─► Free, or back to Open
+///  │ └─(arrival)─►  ▲ │ └──────┴───(Now, Reset)────► ▲
+///  │                │ └► Moving ─► Free, or back to Open
+///  └► Connecting ───┴──(close)──► Closing
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Phase {
@@ -17,6 +18,8 @@ pub(super) enum Phase {
     Free,
     /// Accepted; the peer's address is asked for, nobody knows of it yet.
     Naming,
+    /// An attempt to connect is under way, in the place of a send.
+    Connecting,
     Open,
     /// The last send has to end before the socket is shut down.
     Flushing,
@@ -47,7 +50,8 @@ pub(super) struct Slot {
     /// Naming: the listener. Open: bytes that a stream may still deliver. Lingering: bytes that may still be
     /// discarded.
     pub(super) credit: u32,
-    /// Place in the outbox of the send under way; of a moving connection its place among those that move.
+    /// Place in the outbox of the send under way; of a moving connection its place among those that move; of
+    /// one that connects that of its peer's address.
     pub(super) place: u32,
     pub(super) phase: Phase,
     pub(super) armed: Armed,
