@@ -143,9 +143,9 @@ pub struct BenchArgs {
     /// Stops after so many messages in all; 0: by time.
     #[arg(short = 'L', long, default_value_t = 0, value_name = "MESSAGES")]
     pub limit: u64,
-    /// Seconds that are measured.
-    #[arg(short = 'd', long, default_value_t = 10.0, value_name = "SECONDS", value_parser = positive)]
-    pub duration: f64,
+    /// Seconds that are measured [10; `million`: 60].
+    #[arg(short = 'd', long, value_name = "SECONDS", value_parser = positive)]
+    pub duration: Option<f64>,
     /// Seconds of load before that [1; with --limit 0].
     #[arg(long, value_name = "SECONDS", value_parser = not_negative)]
     pub warmup: Option<f64>,
@@ -191,6 +191,13 @@ pub struct BenchArgs {
     /// Threads of the broker that `million` starts.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub shards: u16,
+}
+
+impl BenchArgs {
+    /// Seconds that are measured.
+    pub fn seconds(&self) -> f64 {
+        self.duration.unwrap_or(if self.scenario == Scenario::Million { 60.0 } else { 10.0 })
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -12,6 +12,7 @@ mod book;
 mod client;
 mod fleet;
 mod judge;
+mod million;
 mod pacer;
 mod page;
 mod plan;
@@ -25,10 +26,11 @@ mod tally;
 mod usage;
 mod worker;
 
-pub use args::BenchArgs;
+pub use args::{BenchArgs, Scenario};
 
 use crate::io::IoMode;
 use progress::Progress;
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,6 +44,9 @@ const FAILED: u8 = 1;
 /// It could not be set up.
 const NOT_SET_UP: u8 = 2;
 
+/// Connects of one thread under way in `million`, where all come at once.
+const MILLION_PENDING: u32 = 2_048;
+
 /// Runs `ringmq bench`. A message on `stop` ends the run early, with its report.
 pub fn bench(args: &BenchArgs, stop: Receiver<()>) -> ExitCode {
     match try_bench(args, stop) {
@@ -54,6 +59,16 @@ pub fn bench(args: &BenchArgs, stop: Receiver<()>) -> ExitCode {
 }
 
 fn try_bench(args: &BenchArgs, stop: Receiver<()>) -> Result<u8, String> {
+    let mut started = None;
+    let mut args = Cow::Borrowed(args);
+    if args.scenario == Scenario::Million {
+        let broker = million::Broker::start(&args)?;
+        let changed = args.to_mut();
+        (changed.host, changed.pid) = (vec![broker.address().to_string()], Some(broker.pid()));
+        changed.pending = changed.pending.max(MILLION_PENDING);
+        started = Some(broker);
+    }
+    let args = args.as_ref();
     let plan = scenario::plan(args)?;
     let broker = args.pid.map(Process::new).transpose()?;
     let io = match args.io.as_str() {
@@ -68,7 +83,10 @@ fn try_bench(args: &BenchArgs, stop: Receiver<()>) -> Result<u8, String> {
     let progress = Progress::new(args.quiet);
     let fleet = fleet::Fleet::start(plan, io, broker, progress, stop)?;
     let plan = std::sync::Arc::clone(&fleet.plan);
-    let outcome = run::run(args, fleet)?;
+    let mut outcome = run::run(args, fleet)?;
+    if let Some(broker) = started {
+        broker.stop(&plan, &mut outcome);
+    }
     let title = report::title(args, &plan);
     let json = || format!("{:#}\n", report::to_json(&title, args, &plan, &outcome));
     match &args.json {

@@ -164,6 +164,9 @@ pub struct Plan {
     pub reconnect: bool,
     /// Workers never sleep.
     pub spin: bool,
+    /// Workers stay awake shortly before a message of an open loop is due, for the driver sleeps whole
+    /// milliseconds.
+    pub precise: bool,
     /// Cores of the workers, in turn; none: wherever the kernel puts them.
     pub pin: Vec<usize>,
 }

@@ -44,7 +44,7 @@ pub struct Outcome {
 
 /// Runs a scenario. An error is why it could not be set up, in lines.
 pub fn run(args: &BenchArgs, mut fleet: Fleet) -> Result<Outcome, String> {
-    let mut run = Run { args, connects: (0, 0.0), extra: Vec::new(), window: None, broker: None };
+    let mut run = Run::new(args);
     if let Err(line) = run.phases(&mut fleet) {
         fleet.finish();
         let mut lines = vec![line];
@@ -62,6 +62,8 @@ pub struct Run<'a> {
     pub connects: (u64, f64),
     /// See [`Outcome`].
     pub extra: Vec<(&'static str, f64, &'static str)>,
+    /// What makes the run fail, beside what the judge finds.
+    pub shortfalls: Vec<String>,
     /// What was measured, and in how many seconds.
     pub window: Option<(Tally, f64)>,
     /// See [`Outcome`].
@@ -69,9 +71,21 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn new(args: &BenchArgs) -> Run<'_> {
+        Run {
+            args,
+            connects: (0, 0.0),
+            extra: Vec::new(),
+            shortfalls: Vec::new(),
+            window: None,
+            broker: None,
+        }
+    }
+
     fn phases(&mut self, fleet: &mut Fleet) -> Result<(), String> {
         match self.args.scenario {
             Scenario::Retain => return self.retain(fleet),
+            Scenario::Million => return self.million(fleet),
             Scenario::Conn => {
                 self.connect_all(fleet)?;
                 self.measure(fleet, |_| false);
@@ -146,12 +160,12 @@ impl Run<'_> {
     /// Measures for the configured time, or until `done`.
     pub fn measure(&mut self, fleet: &mut Fleet, done: impl Fn(&Tally) -> bool) {
         self.begin(fleet);
-        fleet.phase("measure", self.args.duration as u64);
-        let seconds = if self.args.limit > 0 { f64::from(u32::MAX) } else { self.args.duration };
+        fleet.phase("measure", self.args.seconds() as u64);
+        let seconds = if self.args.limit > 0 { f64::from(u32::MAX) } else { self.args.seconds() };
         match self.args.limit {
             0 => drop(fleet.run_for(seconds, done)),
             // A limit that is never reached ends when nothing comes any more.
-            _ => drop(fleet.wait_for(self.args.drain.max(self.args.duration), done, |tally| {
+            _ => drop(fleet.wait_for(self.args.drain.max(self.args.seconds()), done, |tally| {
                 tally.published + tally.received
             })),
         }
@@ -198,7 +212,7 @@ impl Run<'_> {
         self.begin(fleet);
         let group = 0;
         let clients = fleet.plan.groups[group].clients.len() as u64;
-        let half_s = self.args.duration / 2.0;
+        let half_s = self.args.seconds() / 2.0;
         fleet.phase("measure", half_s as u64);
         fleet.run_for(half_s, |_| false);
         fleet.phase("cut", 1);
@@ -259,7 +273,8 @@ impl Run<'_> {
         let fates = fleet.finish();
         let mut total = fleet.tally();
         let fates = join(&fleet.plan, fates, &mut total);
-        let verdict = judge(&fleet.plan, &fates, &total);
+        let mut verdict = judge(&fleet.plan, &fates, &total);
+        verdict.failures.extend(self.shortfalls);
         let (window, window_s) = self.window.unwrap_or_default();
         Outcome {
             total,

@@ -56,6 +56,7 @@ pub fn plan(args: &BenchArgs) -> Result<Plan, String> {
         connrate: args.connrate,
         reconnect: !args.no_reconnect,
         spin: args.spin,
+        precise: args.scenario != Scenario::Million,
         pin: args.pin.clone(),
     };
     Builder { args, plan: &mut plan }.build()?;

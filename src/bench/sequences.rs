@@ -116,7 +116,9 @@ mod tests {
 
     fn set(numbers: impl IntoIterator<Item = u32>) -> Sequences {
         let mut set = Sequences::default();
-        numbers.into_iter().for_each(|n| drop(set.insert(n)));
+        for n in numbers {
+            set.insert(n);
+        }
         set
     }
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 macro_rules! tally {
     ($($name:ident $doc:literal,)*) => {
-        /// Counters of the load generator; each only grows, but for `online`.
+        /// Counters of the load generator; each only grows, but for `online` and `open`.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Tally {
             $(#[doc = $doc] pub $name: u64,)*
@@ -35,6 +35,7 @@ macro_rules! tally {
 
 tally! {
     online "Clients that are connected now.",
+    open "Connections that the drivers have now, with those that open or close.",
     started "Connects that were begun.",
     connected "CONNACKs of success.",
     connect_failed "Connects that failed, for whatever reason.",
