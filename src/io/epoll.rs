@@ -71,6 +71,10 @@ pub struct Epoll<H> {
 impl<H: Send> Epoll<H> {
     /// Builds the driver of the calling thread.
     pub fn new(options: &DriverOptions) -> io::Result<Epoll<H>> {
+        let connections_max = match options.connections_max {
+            0 => limits::CONNECTIONS_PER_SHARD_MAX,
+            max => max,
+        };
         // SAFETY: epoll_create1 takes no pointer.
         let fd = net::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: a new descriptor that nobody else knows.
@@ -78,7 +82,7 @@ impl<H: Send> Epoll<H> {
         let waker = Waker::new()?;
         let (sender, inbox) = channel();
         let driver = Epoll {
-            options: options.clone(),
+            options: DriverOptions { connections_max, ..options.clone() },
             poll,
             address: Address { waker: waker.clone(), door: Door::Inbox(sender) },
             waker,

@@ -42,11 +42,13 @@ pub(super) enum Op {
     Woken,
     /// A thread without a ring woke us.
     Bell,
+    /// An annex ring has completions; the index is the ring's.
+    Annex,
     /// Nobody waits for this one.
     Forget,
 }
 
-const OPS: [Op; 15] = [
+const OPS: [Op; 16] = [
     Op::Accept,
     Op::Install,
     Op::Receive,
@@ -61,6 +63,7 @@ const OPS: [Op; 15] = [
     Op::Arrival,
     Op::Woken,
     Op::Bell,
+    Op::Annex,
     Op::Forget,
 ];
 
@@ -136,6 +139,11 @@ pub(super) fn discard(slot: u32, bytes: u32) -> Entry {
 
 pub(super) fn poll(slot: u32) -> Entry {
     opcode::PollAdd::new(Fixed(slot), libc::POLLIN as u32).build()
+}
+
+/// A poll of another ring.
+pub(super) fn poll_ring(fd: RawFd) -> Entry {
+    opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build()
 }
 
 /// A poll of a plain descriptor that stays armed.

@@ -187,6 +187,17 @@ impl Ring {
         self.cq.next()
     }
 
+    /// Completions that are there without an enter, in a ring whose work is not deferred.
+    pub(super) fn look(&mut self) -> usize {
+        self.cq.sync();
+        self.completions()
+    }
+
+    /// Whether an enter would do something: there are entries to submit, or completions that the kernel keeps.
+    pub(super) fn has_submissions(&mut self) -> bool {
+        !self.sq.is_empty() || !self.backlog.is_empty() || self.sq.cq_overflow()
+    }
+
     /// Tells the kernel which places of the completion queue are free.
     pub(super) fn reaped(&mut self) {
         self.cq.sync();

@@ -10,6 +10,7 @@ use super::super::ops::{self, Op};
 use super::super::{Conn, Event};
 use super::Uring;
 use super::slots::Phase;
+use super::units::Unit;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,6 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Addresses that are being connected to. Boxed, because the kernel reads them when the entry is submitted.
 #[derive(Default)]
 pub(super) struct Addresses {
+    #[expect(clippy::vec_box, reason = "the kernel holds pointers to them while the vector grows")]
     places: Vec<Box<RawAddress>>,
     free: Vec<u32>,
 }
@@ -37,32 +39,46 @@ impl<H: Send> Uring<H> {
         let socket = net::outgoing(&to, from, false)?;
         let conn = self.place(&socket)?;
         let place = self.addresses.put(RawAddress::new(&to));
-        let slot = self.slots.occupy(conn, Phase::Connecting);
+        let slot = self.occupy(conn, Phase::Connecting);
         slot.place = place;
         slot.set_sending(true);
         self.stats.connects += 1;
-        let entry = ops::connect(conn, &self.addresses.places[place as usize]);
+        let entry = ops::connect(self.units.slot_of(conn), &self.addresses.places[place as usize]);
         self.ask(Op::Connect, conn, entry);
         Ok(conn)
     }
 
-    /// Puts a socket into the table.
+    /// Puts a socket into the table of the first ring that has a place.
     fn place(&mut self, socket: &OwnedFd) -> io::Result<Conn> {
+        for unit in 0..self.units.count() {
+            let Unit { used, table, .. } = self.units.at(unit);
+            if used < table {
+                match self.place_on(unit, socket) {
+                    Err(e) if net::errno(&e) == libc::ENFILE => {}
+                    placed => return placed,
+                }
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::ENFILE))
+    }
+
+    fn place_on(&mut self, unit: usize, socket: &OwnedFd) -> io::Result<Conn> {
         let mut passed_over = Vec::new();
         let conn = loop {
             let mut index = socket.as_raw_fd();
-            let result = self.ring.call(ops::place(&mut index));
+            let unit = self.units.at(unit);
+            let result = unit.ring.call(ops::place(&mut index));
             if result != 1 {
                 break Err(io::Error::from_raw_os_error(-result));
             }
-            let conn = index as Conn;
+            let conn = unit.base + index as Conn;
             if self.slots.get(conn).is_none_or(|slot| slot.phase == Phase::Free) {
                 break Ok(conn);
             }
-            passed_over.push(conn);
+            passed_over.push(index as u32);
         };
         for other in passed_over {
-            self.ring.push(ops::close(other).user_data(ops::name(Op::Forget, 0, 0)));
+            self.units.push(unit, ops::close(other).user_data(ops::name(Op::Forget, 0, 0)));
         }
         conn
     }

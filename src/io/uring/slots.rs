@@ -119,7 +119,6 @@ const CHUNK: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Slots {
     chunks: Vec<Box<[Slot]>>,
-    used: usize,
 }
 
 impl Slots {
@@ -137,7 +136,6 @@ impl Slots {
         while self.chunks.len() * CHUNK <= conn as usize {
             self.chunks.push((0..CHUNK).map(|_| Slot::default()).collect());
         }
-        self.used += 1;
         let slot = self.at(conn);
         debug_assert_eq!(slot.phase, Phase::Free, "the kernel gives free indices");
         *slot = Slot { generation: slot.generation.wrapping_add(1), phase, ..Slot::default() };
@@ -150,10 +148,5 @@ impl Slots {
         debug_assert_ne!(slot.phase, Phase::Free, "freed once");
         slot.phase = Phase::Free;
         slot.generation = slot.generation.wrapping_add(1);
-        self.used -= 1;
-    }
-
-    pub(super) fn used(&self) -> usize {
-        self.used
     }
 }
