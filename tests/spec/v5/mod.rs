@@ -1,6 +1,7 @@
 //! The statements of MQTT 5.0.
 
-mod first;
+mod client;
+mod strings;
 
 use crate::coverage::Section;
 use crate::harness::Suite;
@@ -11,7 +12,7 @@ pub const SUITE: Suite = Suite {
     tag: "v5",
     statements: STATEMENTS,
     coverage: "coverage.toml",
-    files: &[first::CASES],
+    files: &[strings::CASES],
 };
 
 /// The 251 statements of the standard of 7 March 2019.
