@@ -94,7 +94,7 @@ async def properties_are_forwarded():
             "TopicAlias": 2,
         }
         await pub.publish(topic, b"all", 2, properties=properties(PacketTypes.PUBLISH, **values))
-        await pub.publish("", b"by alias", 1, properties=properties(PacketTypes.PUBLISH, TopicAlias=2))
+        await pub.publish("", b"by alias", 2, properties=properties(PacketTypes.PUBLISH, TopicAlias=2))
         got = (await expect(sub, topic, b"all", 2)).properties
         same("user properties", users, got.UserProperty)
         same("response topic", f"{PREFIX}/answers", got.ResponseTopic)
@@ -103,7 +103,7 @@ async def properties_are_forwarded():
         same("message expiry is 1 to 3600", True, 0 < got.MessageExpiryInterval <= 3600)
         same("subscription identifier", [300], got.SubscriptionIdentifier)
         same("no topic alias is passed on", False, hasattr(got, "TopicAlias"))
-        await expect(sub, topic, b"by alias", 1)
+        await expect(sub, topic, b"by alias", 2)
 
 
 async def will_of_a_client_that_dies():
