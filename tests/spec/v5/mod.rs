@@ -1,7 +1,9 @@
 //! The statements of MQTT 5.0.
 
 mod client;
+mod connect;
 mod strings;
+mod will;
 
 use crate::coverage::Section;
 use crate::harness::Suite;
@@ -12,7 +14,7 @@ pub const SUITE: Suite = Suite {
     tag: "v5",
     statements: STATEMENTS,
     coverage: "coverage.toml",
-    files: &[strings::CASES],
+    files: &[strings::CASES, connect::CASES, will::CASES],
 };
 
 /// The 251 statements of the standard of 7 March 2019.
