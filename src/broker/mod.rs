@@ -8,7 +8,7 @@ use crate::io::{
     Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
 };
-use crate::limits::SHARDS_MAX;
+use crate::limits::{FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
@@ -278,6 +278,7 @@ impl Seat {
             options: self.config.mqtt,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
+            fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
         });
         let farewell = shard.run();
         alarm.ended = true;

@@ -161,7 +161,8 @@ impl Link {
         let mut expiry_s = None;
         if m.head.expires != Moment::NEVER {
             let left_ms = m.head.expires.since_ms(ctx.now);
-            if left_ms == 0 {
+            // One of QoS 2 that was sent before is finished: the client may hold its identifier.
+            if left_ms == 0 && !(e.dup && e.qos == QoS::ExactlyOnce) {
                 ctx.counters.expired_messages += 1;
                 return Err(Unsent::Expired);
             }

@@ -4,7 +4,8 @@ use super::connection::{Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version,
+    Ack, AckKind, Disconnect, Framed, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode,
+    Version,
 };
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
@@ -26,6 +27,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.wait != Wait::Nothing {
             c.pending.extend_from_slice(bytes);
+            if c.wait == Wait::Full {
+                self.take_acks_ahead(conn);
+            }
             return;
         }
         let mut rest = bytes;
@@ -60,6 +64,33 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.pending.is_empty() && c.pending.capacity() > 0 && c.wait == Wait::Nothing {
             c.pending = Vec::new();
+        }
+    }
+
+    /// Takes the acknowledgements that stand behind a PUBLISH that waits for a full route: without them two
+    /// clients with full queues that publish to each other, or one that publishes to itself, wait for ever.
+    pub(super) fn take_acks_ahead(&mut self, conn: Conn) {
+        let limit = self.local.options.max_packet_size;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let (version, mut pending) = (c.link.version, std::mem::take(&mut c.pending));
+        let (mut at, mut kept) = (0, 0);
+        while let Ok(Framed::Packet { total, .. }) = frame(&pending[at..], limit) {
+            // PUBACK, PUBREC and PUBCOMP. One that is faulty or comes out of turn is judged when it is its turn.
+            let ahead = at > 0 && matches!(pending[at] >> 4, 4 | 5 | 7);
+            let taken = ahead
+                && match decode(version, &pending[at..at + total]) {
+                    Ok(Packet::Ack(ack)) => self.handle_ack(conn, &ack).is_ok(),
+                    _ => false,
+                };
+            if !taken {
+                pending.copy_within(at..at + total, kept);
+                kept += total;
+            }
+            at += total;
+        }
+        pending.drain(kept..at);
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.pending = pending;
         }
     }
 
@@ -263,7 +294,12 @@ impl<I: Io<Handover>> Shard<I> {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
         match phase {
-            Phase::Serving => self.disconnect(conn, fault.code, &fault.text, End::Lost),
+            Phase::Serving => {
+                // A second CONNECT can be wrong in ways that only CONNACK has a code for.
+                let sayable = fault.code.is_allowed_in(PacketType::Disconnect);
+                let code = if sayable { fault.code } else { ReasonCode::PROTOCOL_ERROR };
+                self.disconnect(conn, code, &fault.text, End::Lost);
+            }
             Phase::Connecting => self.refuse_malformed(conn, &fault),
             Phase::Closing | Phase::Moving => {}
         }
@@ -319,7 +355,8 @@ impl<I: Io<Handover>> Shard<I> {
         let flushed = self.mesh.flushed();
         while self.held.front().is_some_and(|h| h.mark <= flushed) {
             let Some(held) = self.held.pop_front() else { return };
-            if self.local.conns.at(held.conn).is_none() {
+            // After DISCONNECT nothing may follow [MQTT-3.14.4-1 of 5.0].
+            if self.local.conns.at(held.conn).is_none_or(|c| c.phase != Phase::Serving) {
                 continue;
             }
             self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));

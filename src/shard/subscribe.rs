@@ -64,9 +64,11 @@ impl<I: Io<Handover>> Shard<I> {
         let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);
         let is_new = || {
             let known = self.trie.find(&to);
-            known.is_none_or(|k| !session.subscriptions.as_slice().contains(&k))
+            known.is_none_or(|k| self.trie.describe(k, index).is_none())
         };
-        if over && is_new() {
+        // Subscribing again asks for retained messages again, faster than a client that does not read takes them.
+        let scanning = session.scans.as_ref().map_or(0, |s| s.jobs.len()) + jobs.len() >= max_subscriptions;
+        if scanning || (over && is_new()) {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         let packed = SubOptions::new(
