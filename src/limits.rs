@@ -107,6 +107,9 @@ pub const CONNECTIONS_PER_SHARD_MAX: u32 = 1 << 20;
 /// Subscriptions of one session, unless configured otherwise.
 pub const SUBSCRIPTIONS_PER_SESSION_DEFAULT: u32 = 10_000;
 
+/// Bytes of the texts that an operator configures for clients: response information, server reference.
+pub const INFORMATION_BYTES_MAX: usize = 1_024;
+
 /// Connections to the HTTP API at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Headers of one HTTP request.

@@ -8,7 +8,7 @@ use ringmq::shard::Handover;
 use ringmq::time::Moment;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 const ENFILE: i32 = 23;
@@ -425,6 +425,10 @@ impl Io<Handover> for SimIo {
     fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
         self.net.borrow_mut().kernels[self.me].listening = true;
         Ok((0, spec.addr))
+    }
+
+    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> std::io::Result<Conn> {
+        panic!("a shard opens no connections, and this one wants {to}");
     }
 
     fn accept_pause(&mut self) {

@@ -462,7 +462,7 @@ fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
             shards: plan.shards,
             keyed: Keyed::new(plan.seed),
             seed: random.next(),
-            options: plan.options,
+            options: plan.options.clone(),
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: plan.fan_out_at_once,

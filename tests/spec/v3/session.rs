@@ -95,7 +95,11 @@ fn a_clean_session_ends_with_its_connection(s: &Scene) {
         subscribe(&mut peer, &s.topic("t"), 1);
         Pub::new(s.topic("t"), "unacknowledged").qos(1, 1).send(&mut publisher);
         expect(&mut peer, "unacknowledged");
-        if cut { peer.cut() } else { leave(peer) }
+        if cut {
+            peer.cut()
+        } else {
+            leave(peer)
+        }
         Pub::new(s.topic("t"), "nobody is there").qos(1, 2).send(&mut publisher);
         // Neither for the next clean one, nor for one with Clean Session 0.
         let mut peer = lasting(s, "a", false);
