@@ -1,6 +1,7 @@
 //! What clients do of their own accord.
 
-use crate::client::{Awaited, Client, Cx, Link, Unacked};
+use crate::client::{Client, Cx, Unacked};
+use crate::link::{Awaited, Link};
 use crate::net::Leave;
 use crate::oracle::{Alive, Msg, MsgId, SubRec};
 use crate::plan::{FILTERS, WIDE_FILTERS};

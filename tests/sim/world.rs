@@ -4,7 +4,8 @@
 //! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
 
 use crate::client::{Client, Cx};
-use crate::kernel::{Net, Others, SharedNet, SimIo};
+use crate::driver::{Others, SimIo};
+use crate::kernel::{Net, SharedNet};
 use crate::net::Wire;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
