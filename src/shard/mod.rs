@@ -342,7 +342,8 @@ impl<I: Io<Handover>> Shard<I> {
                 self.accept_again();
             }
             Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, &item, errno),
-            Event::Woken => {}
+            // A shard opens no connections.
+            Event::Woken | Event::Connected { .. } => {}
         }
     }
 

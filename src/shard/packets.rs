@@ -12,6 +12,9 @@ use crate::io::{Close, Conn, Io};
 use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
 use crate::session::Acked;
 
+/// What is said of 0x92.
+const NOT_FOUND: &str = "expected the packet identifier of a message that is under way";
+
 impl<I: Io<Handover>> Shard<I> {
     /// Bytes came: decoded where they lie, what is left is kept.
     pub(super) fn handle_data(&mut self, conn: Conn, bytes: &[u8]) {
@@ -233,9 +236,17 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.with_session(index, |session, c, ctx| {
                 let known = session.incoming.as_mut().is_some_and(|i| i.release(id));
                 let Some(c) = c else { return };
-                let found = known || c.link.version < Version::V5;
-                let code = if found { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
-                c.link.push_ack(AckKind::PubComp, id, code, ctx);
+                if known || c.link.version < Version::V5 {
+                    c.link.push_ack(AckKind::PubComp, id, ReasonCode::SUCCESS, ctx);
+                } else {
+                    c.link.push_ack_with(
+                        AckKind::PubComp,
+                        id,
+                        ReasonCode::PACKET_ID_NOT_FOUND,
+                        NOT_FOUND,
+                        ctx,
+                    );
+                }
             });
             return Ok(Next::Go);
         }
@@ -247,10 +258,19 @@ impl<I: Io<Handover>> Shard<I> {
                 Acked::Done => session.pump(&mut c.link, ctx),
                 Acked::Release => c.link.push_ack(AckKind::PubRel, id, ReasonCode::SUCCESS, ctx),
                 Acked::Unknown if ack.kind == AckKind::PubRec => {
-                    let new = c.link.version == Version::V5;
-                    let code = if new { ReasonCode::PACKET_ID_NOT_FOUND } else { ReasonCode::SUCCESS };
-                    if !ack.code.is_error() {
-                        c.link.push_ack(AckKind::PubRel, id, code, ctx);
+                    if ack.code.is_error() {
+                        return acked;
+                    }
+                    if c.link.version < Version::V5 {
+                        c.link.push_ack(AckKind::PubRel, id, ReasonCode::SUCCESS, ctx);
+                    } else {
+                        c.link.push_ack_with(
+                            AckKind::PubRel,
+                            id,
+                            ReasonCode::PACKET_ID_NOT_FOUND,
+                            NOT_FOUND,
+                            ctx,
+                        );
                     }
                 }
                 Acked::Unknown | Acked::Mismatch => {}
@@ -317,10 +337,12 @@ impl<I: Io<Handover>> Shard<I> {
             if c.link.problem_information && !text.is_empty() {
                 p.push(Property::ReasonString(text));
             }
-            let packet = Packet::Disconnect(Disconnect { code, properties: p.as_properties() });
-            let small = packet.encoded_len(Version::V5) <= c.link.packet_bytes_max as usize;
-            let bare = Packet::Disconnect(Disconnect { code, properties: Properties::EMPTY });
-            c.link.push(if small { &packet } else { &bare }, ctx);
+            if code == ReasonCode::USE_ANOTHER_SERVER {
+                p.push(Property::ServerReference(&ctx.options.server_reference));
+            }
+            let disconnect = |properties| Packet::Disconnect(Disconnect { code, properties });
+            // Its CONNACK had room for more than this one without properties.
+            c.link.push_first(&[disconnect(p.as_properties()), disconnect(Properties::EMPTY)], ctx);
         });
         self.lose_connection(conn, end);
         self.shut_gently(conn);

@@ -12,7 +12,7 @@ use crate::map::Slot;
 use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::router::Wanted;
-use crate::session::{Arrival, Carried, Incoming};
+use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds};
 use crate::stats::LossCause;
 use crate::time::Moment;
 use crate::trie::{Matches, RouteId};
@@ -135,7 +135,7 @@ impl<I: Io<Handover>> Shard<I> {
                 if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
             match session.incoming.get_or_insert_default().check(id, max, forget) {
                 Arrival::New => {}
-                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS)),
+                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS, "")),
                 Arrival::TooMany => {
                     let text = format!("expected at most {max} QoS 2 messages without PUBREL");
                     return Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text));
@@ -143,7 +143,15 @@ impl<I: Io<Handover>> Shard<I> {
             }
         }
         if m.topic.starts_with("$SYS/") {
-            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED));
+            let text = "expected a topic outside $SYS/, which the broker alone publishes to";
+            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
+        }
+        if self.local.options.check_payload_format && !format_holds(p.properties, p.payload) {
+            let code = ReasonCode::PAYLOAD_FORMAT_INVALID;
+            if p.qos == QoS::AtMostOnce {
+                return Err(Fault::new(code, PAYLOAD_FORMAT));
+            }
+            return Ok(self.acknowledge(conn, p, code, PAYLOAD_FORMAT));
         }
         self.route_publish(conn, index, p, &m)
     }
@@ -170,7 +178,7 @@ impl<I: Io<Handover>> Shard<I> {
                     session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
                 }
                 let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-                let next = self.acknowledge(conn, p, code);
+                let next = self.acknowledge(conn, p, code, "");
                 if fan_out && next == Next::Go {
                     self.wait(conn, Wait::FanOut);
                     return Ok(Next::After);
@@ -181,7 +189,8 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// PUBACK or PUBREC, once what was announced before is with the other shards.
-    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode) -> Next {
+    /// `text` says what was expected where `code` is an error.
+    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
         let kind = match p.qos {
             // Nothing to answer, but what it retains must not pile up in the overflow.
             QoS::AtMostOnce if p.retain => return self.after_announcements(conn, |_, _| {}),
@@ -190,6 +199,10 @@ impl<I: Io<Handover>> Shard<I> {
             QoS::ExactlyOnce => AckKind::PubRec,
         };
         let Some(id) = p.packet_id else { return Next::Go };
+        if code.is_error() {
+            self.local.with_link(conn, |c, ctx| c.link.push_ack_with(kind, id, code, text, ctx));
+            return Next::Go;
+        }
         if self.mesh.flushed() >= self.mesh.mark() || !p.retain {
             self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
             return Next::Go;
@@ -204,7 +217,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
         let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
         if c.link.version == Version::V5 {
-            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED);
+            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full");
         }
         let until = c.full_until.unwrap_or(now.plus_s(wait_s));
         if now >= until {

@@ -247,7 +247,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.at(slot) else { return };
         let Some(scans) = &session.scans else { return };
         let Some(job) = scans.jobs.front() else { return };
-        if job.cancelled || scans.seen.contains(&key) {
+        let own = job.no_local && message.view().head.publisher == session.key; // [MQTT-3.8.3-3 of 5.0]
+        if own || job.cancelled || scans.seen.contains(&key) {
             return;
         }
         let qos = job.qos.min(message.view().head.qos);

@@ -7,7 +7,7 @@ use ringmq::io::{Close, Conn, Event, Io, IoStats, Lease, ListenSpec, Read, Shard
 use ringmq::shard::Handover;
 use ringmq::time::Moment;
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 /// The driver that a shard sees.
@@ -42,6 +42,10 @@ impl Io<Handover> for SimIo {
     fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
         self.net.borrow_mut().kernels[self.me].listening = true;
         Ok((0, spec.addr))
+    }
+
+    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> std::io::Result<Conn> {
+        panic!("a shard opens no connections, and this one wants {to}");
     }
 
     fn accept_pause(&mut self) {

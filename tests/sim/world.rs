@@ -239,7 +239,7 @@ impl World {
             }
         }
         // Where a full queue refuses publishers, nobody may stay away from his.
-        let chance = if self.oracle.may_refuse { 0 } else { 300 };
+        let chance = if self.oracle.may_refuse { 0 } else { 450 };
         let absent: Vec<bool> = self.clients.iter().map(|_| self.scheduler.chance(chance)).collect();
         for at in (0..self.clients.len()).filter(|at| absent[*at]) {
             self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
@@ -463,7 +463,7 @@ fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
             shards: plan.shards,
             keyed: Keyed::new(plan.seed),
             seed: random.next(),
-            options: plan.options,
+            options: plan.options.clone(),
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: plan.fan_out_at_once,

@@ -1,0 +1,244 @@
+//! Whether every statement is tested, or says why it cannot be.
+//!
+//! One table per statement, in the coverage file of its standard:
+//!
+//! ```toml
+//! ["5.0"."MQTT-3.1.0-2"]
+//! bound = "server"          # or "client", or "both"
+//! tests = ["mqtt_3_1_0_2_v5_a_second_connect_is_a_protocol_error"]
+//!
+//! ["5.0"."MQTT-3.1.2-20"]
+//! bound = "client"
+//! reason = "client"         # or "unobservable: " and why
+//! ```
+
+use crate::SUITES;
+use crate::harness::Suite;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::PathBuf;
+use toml::de::{DeTable, DeValue};
+
+/// A section of a standard, and its first and last statement.
+pub type Section = (&'static str, u32, u32);
+
+/// Ordinary tests, which need no broker.
+pub const TESTS: &[(&str, fn())] = &[
+    ("coverage_names_every_statement_and_its_tests", every_statement_is_covered),
+    ("coverage_sees_what_it_looks_for", the_check_sees_what_it_looks_for),
+];
+
+/// What a coverage file says of a statement.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Entry {
+    bound: String,
+    tests: Vec<String>,
+    reason: Option<String>,
+}
+
+type Entries = BTreeMap<String, Entry>;
+
+fn path(suite: &Suite) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/spec").join(suite.coverage)
+}
+
+fn read(suite: &Suite) -> Entries {
+    let text = std::fs::read_to_string(path(suite)).unwrap_or_default();
+    parse(&text, suite.standard)
+}
+
+fn parse(text: &str, standard: &str) -> Entries {
+    let table = DeTable::parse(text).unwrap_or_else(|error| panic!("a coverage file: {error}"));
+    let table = table.into_inner();
+    let Some(DeValue::Table(statements)) = table.get(standard).map(|value| value.get_ref()) else {
+        return Entries::new();
+    };
+    let mut entries = Entries::new();
+    for (id, value) in statements {
+        let id = id.get_ref().to_string();
+        let DeValue::Table(fields) = value.get_ref() else { panic!("{id}: expected a table") };
+        let mut entry = Entry::default();
+        for (name, value) in fields {
+            match (&**name.get_ref(), value.get_ref()) {
+                ("bound", DeValue::String(text)) => entry.bound = text.to_string(),
+                ("reason", DeValue::String(text)) => entry.reason = Some(text.to_string()),
+                ("tests", DeValue::Array(list)) => {
+                    entry
+                        .tests
+                        .extend(list.iter().filter_map(|test| test.get_ref().as_str().map(str::to_owned)));
+                }
+                (name, _) => panic!("{id}: expected bound, tests or reason, got {name}"),
+            }
+        }
+        entries.insert(id, entry);
+    }
+    entries
+}
+
+/// The ids of a standard's statements.
+fn statements(suite: &Suite) -> BTreeSet<String> {
+    let all = suite.statements.iter();
+    all.flat_map(|(section, first, last)| (*first..=*last).map(move |n| format!("MQTT-{section}-{n}")))
+        .collect()
+}
+
+/// The names of the cases of each statement, and each name that stands there twice.
+fn registered(suite: &Suite) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
+    let (mut names, mut twice) = (BTreeMap::<String, Vec<String>>::new(), Vec::new());
+    for case in suite.cases() {
+        for id in case.ids {
+            let (of, name) = (names.entry(format!("MQTT-{id}")).or_default(), suite.name(id, case));
+            if of.contains(&name) {
+                twice.push(name);
+            } else {
+                of.push(name);
+            }
+        }
+    }
+    (names, twice)
+}
+
+fn faults(
+    standard: &str,
+    statements: &BTreeSet<String>,
+    entries: &Entries,
+    registered: &BTreeMap<String, Vec<String>>,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut fault = |id: &str, text: &str| faults.push(format!("{standard} {id}: {text}"));
+    let ids = |keys: BTreeSet<&String>| keys.into_iter().cloned().collect::<BTreeSet<String>>();
+    for id in statements.difference(&ids(entries.keys().collect())) {
+        fault(id, "it is missing");
+    }
+    for id in ids(entries.keys().chain(registered.keys()).collect()).difference(statements) {
+        fault(id, "the standard has no such statement");
+    }
+    for (id, entry) in entries {
+        let empty = Vec::new();
+        let cases = registered.get(id).unwrap_or(&empty);
+        for test in entry.tests.iter().filter(|test| !cases.contains(test)) {
+            fault(id, &format!("there is no test {test}"));
+        }
+        for test in cases.iter().filter(|test| !entry.tests.contains(test)) {
+            fault(id, &format!("it does not name its test {test}"));
+        }
+        if !["server", "client", "both"].contains(&&*entry.bound) {
+            fault(id, "expected bound to be server, client or both");
+        }
+        match (&entry.reason, entry.tests.is_empty()) {
+            (None, true) => fault(id, "it has neither a test nor a reason"),
+            (Some(_), false) => fault(id, "it has tests and a reason for none"),
+            (Some(reason), true) => {
+                let why = reason.strip_prefix("unobservable: ").is_some_and(|why| why.len() > 20);
+                if !(why || reason == "client" && entry.bound == "client") {
+                    fault(
+                        id,
+                        "expected the reason client, where it binds the client alone, or unobservable and why",
+                    );
+                }
+            }
+            (None, false) => {}
+        }
+    }
+    faults
+}
+
+fn every_statement_is_covered() {
+    let mut all = Vec::new();
+    for suite in SUITES {
+        let (names, twice) = registered(suite);
+        if std::env::var_os("BLESS").is_some() {
+            bless(suite, &names);
+        }
+        all.extend(twice.into_iter().map(|name| format!("{name}: registered twice")));
+        all.extend(faults(suite.standard, &statements(suite), &read(suite), &names));
+    }
+    assert!(all.is_empty(), "\n{}\n(BLESS=1 writes the names of tests)\n", all.join("\n"));
+}
+
+/// Writes the names of the registered cases; who is bound and why stays as it is.
+fn bless(suite: &Suite, names: &BTreeMap<String, Vec<String>>) {
+    let text = std::fs::read_to_string(path(suite)).unwrap_or_default();
+    let introduction: String =
+        text.lines().take_while(|line| line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    let entries = parse(&text, suite.standard);
+    let mut out = introduction;
+    for (section, first, last) in suite.statements {
+        for id in (*first..=*last).map(|n| format!("MQTT-{section}-{n}")) {
+            let entry = entries.get(&id).cloned().unwrap_or_default();
+            let bound = if entry.bound.is_empty() { "server" } else { &entry.bound };
+            let _ = write!(out, "\n[\"{}\".\"{id}\"]\nbound = \"{bound}\"\n", suite.standard);
+            match (names.get(&id), entry.reason) {
+                (Some(tests), _) => {
+                    out.push_str("tests = [\n");
+                    for test in tests {
+                        let _ = writeln!(out, "    \"{test}\",");
+                    }
+                    out.push_str("]\n");
+                }
+                (None, Some(reason)) => {
+                    let _ = writeln!(out, "reason = \"{reason}\"");
+                }
+                (None, None) => {}
+            }
+        }
+    }
+    std::fs::write(path(suite), out).expect("the coverage file can be written");
+}
+
+/// One line per standard: how many statements have tests, a reason for none, or neither.
+pub fn summary() -> String {
+    let mut text = String::new();
+    for suite in SUITES {
+        let (names, _) = registered(suite);
+        let entries = read(suite);
+        let all = statements(suite);
+        let tested = all.iter().filter(|id| names.contains_key(*id)).count();
+        let reason = |id: &&String| entries.get(*id).and_then(|entry| entry.reason.as_deref());
+        let reasoned = |client: bool| {
+            let untested = all.iter().filter(|id| !names.contains_key(*id));
+            untested.filter_map(|id| reason(&id)).filter(|reason| (*reason == "client") == client).count()
+        };
+        let (client, unobservable) = (reasoned(true), reasoned(false));
+        let missing = all.len() - tested - client - unobservable;
+        let cases = suite.cases().count();
+        let _ = write!(
+            text,
+            "{}coverage of MQTT {}: {} statements: {tested} tested (by {cases} cases), {} reasoned \
+             ({client} bind the client alone, {unobservable} cannot be observed), {missing} missing",
+            if text.is_empty() { "" } else { "\n" },
+            suite.standard,
+            all.len(),
+            client + unobservable,
+        );
+        if std::env::args().any(|arg| arg == "--nocapture") {
+            for id in all.iter().filter(|id| !names.contains_key(*id)) {
+                let _ = write!(text, "\n  {id}: {}", reason(&id).unwrap_or("missing"));
+            }
+        }
+    }
+    text
+}
+
+fn the_check_sees_what_it_looks_for() {
+    let ids: BTreeSet<String> = ["MQTT-1-1", "MQTT-1-2"].map(str::to_owned).into();
+    let cases = BTreeMap::from([("MQTT-1-1".to_owned(), vec!["a".to_owned()])]);
+    let good = "[\"5.0\".\"MQTT-1-1\"]\nbound = \"server\"\ntests = [\"a\"]\n\
+                [\"5.0\".\"MQTT-1-2\"]\nbound = \"client\"\nreason = \"client\"\n";
+    let check = |text: &str| faults("5.0", &ids, &parse(text, "5.0"), &cases);
+    assert_eq!(check(good), [] as [&str; 0]);
+    let wrong = [
+        (good.replace("MQTT-1-2", "MQTT-1-3"), 2, "MQTT-1-2: it is missing"),
+        (good.replace("\"a\"", "\"b\""), 2, "no test b"),
+        (good.replace("\"client\"\nreason", "\"server\"\nreason"), 1, "expected the reason"),
+        (good.replace("reason = \"client\"", "reason = \"unobservable: \""), 1, "expected the reason"),
+        (good.replace("tests = [\"a\"]", ""), 2, "neither a test"),
+        (good.replace("bound = \"server\"", "bound = \"nobody\""), 1, "expected bound"),
+        (good.replace("tests = [\"a\"]", "tests = [\"a\"]\nreason = \"client\""), 1, "tests and a reason"),
+    ];
+    for (text, count, expected) in wrong {
+        let found = check(&text);
+        assert_eq!(found.len(), count, "{text}: {found:?}");
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{expected}: {found:?}");
+    }
+}
