@@ -212,6 +212,8 @@ fn what_cannot_be_started_says_why_in_one_line() {
     assert!(told.contains("did you mean mqtt.max_qos?"), "{told}");
     let told = fails(&run(&["start", "--shards", "999"]), 1);
     assert!(told.contains("--shards: broker.shards: expected a whole number from 0 to 64"), "{told}");
+    let told = fails(&run(&["--shards", "-1"]), 1);
+    assert!(told.contains("--shards: broker.shards: expected a whole number"), "{told}");
     let told = fails(&run(&["--io", "kqueue"]), 1);
     assert!(told.contains("one of \"auto\", \"uring\", \"epoll\", got \"kqueue\""), "{told}");
     let told = fails(&run(&["--set", "log.file=/dev/null/x.log"]), 1);
