@@ -134,6 +134,10 @@ const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192, "hyper's smallest buffer");
 const _: () = assert!(HTTP_ANSWER_MS_MAX < HTTP_CONNECTION_MS_MAX);
 /// Milliseconds of one slot of a shard's timer wheel: how late a timer may fire.
 pub const TIMER_GRANULE_MS: u64 = 256;
+/// Times that a shard tries to build its driver while the kernel has no memory for it.
+pub const DRIVER_TRIES_MAX: u32 = 10;
+/// Milliseconds between two of them.
+pub const DRIVER_RETRY_MS: u64 = 100;
 /// Entries of a ring's submission queue; more are submitted in between.
 pub const RING_SUBMISSIONS: u32 = 1_024;
 /// Entries of a ring's completion queue.

@@ -58,7 +58,7 @@ struct Start {
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Threads that serve clients [default: one for each core].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
     /// How to talk to the kernel: auto, uring or epoll [default: auto].
     #[arg(long, value_name = "DRIVER")]

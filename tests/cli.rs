@@ -73,7 +73,11 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Running {
-        let mut child = ringmq()
+        Running::start_as(ringmq(), args)
+    }
+
+    fn start_as(mut command: Command, args: &[&str]) -> Running {
+        let mut child = command
             .args(["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--set", "broker.pin=false"])
             .args(args)
             .spawn()
@@ -208,6 +212,8 @@ fn what_cannot_be_started_says_why_in_one_line() {
     assert!(told.contains("did you mean mqtt.max_qos?"), "{told}");
     let told = fails(&run(&["start", "--shards", "999"]), 1);
     assert!(told.contains("--shards: broker.shards: expected a whole number from 0 to 64"), "{told}");
+    let told = fails(&run(&["--shards", "-1"]), 1);
+    assert!(told.contains("--shards: broker.shards: expected a whole number"), "{told}");
     let told = fails(&run(&["--io", "kqueue"]), 1);
     assert!(told.contains("one of \"auto\", \"uring\", \"epoll\", got \"kqueue\""), "{told}");
     let told = fails(&run(&["--set", "log.file=/dev/null/x.log"]), 1);
@@ -226,6 +232,33 @@ fn a_port_in_use_says_what_to_do() {
         assert!(told.contains(&format!("cannot listen on {addr}: the port is in use")), "{told}");
         assert!(told.contains(option), "{told}");
     }
+}
+
+/// The program with a limit of the shell's, without the right to exceed it.
+fn limited(limit: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    clean(&mut command);
+    let root = "[ $(id -u) != 0 ] || exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
+    let script = format!("ulimit {limit}; {root}; exec \"$@\"");
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringmq")]).env("PATH", "/usr/bin:/bin");
+    command
+}
+
+#[test]
+fn io_uring_that_has_too_little_memory_gives_way_to_epoll() {
+    // Where the kernel counts what rings take, this is enough for the self-test and for no shard.
+    let mut running = Running::start_as(limited("-l 64"), &["--shards", "2"]);
+    assert!(health(running.http).starts_with("HTTP/1.1 200 OK\r\n"));
+    running.signal(15);
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn too_few_descriptors_for_the_shards_say_what_to_do() {
+    let args = ["--mqtt", "127.0.0.1:0", "--http", "off", "--io", "uring", "--shards", "16"];
+    let output = limited("-n 30").args(args).output().expect("a shell is installed");
+    let told = fails(&output, 1);
+    assert!(told.contains("for shard") && told.contains("ulimit -n"), "{told}");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use crate::io::{
     Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
 };
-use crate::limits::{FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
+use crate::limits::{DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Ledger};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -65,7 +66,7 @@ impl Broker {
             .map(|addr| reserve(*addr).map_err(|e| cannot_listen(*addr, &e)))
             .collect::<Result<Vec<_>, _>>()?;
         raise_open_files();
-        let chosen = choose(match options.io {
+        let mut chosen = choose(match options.io {
             IoChoice::Auto => IoMode::Auto,
             IoChoice::Uring => IoMode::Uring,
             IoChoice::Epoll => IoMode::Epoll,
@@ -73,53 +74,24 @@ impl Broker {
         if let Some(warning) = &chosen.warning {
             tracing::warn!("{warning}");
         }
-        let cores = available_cores();
-        let shards = shard_count(options, cores.len());
         let (alarm, failed) = watch::channel(None);
-        let (ready, seats_ready) = channel();
-        let seed = ahash::RandomState::new().hash_one("ringmq");
-        let mut handles = Vec::new();
-        let mut peers = Vec::new();
-        for (me, mesh) in mesh(shards).into_iter().enumerate() {
-            let (commands, inbox) = channel();
-            let (peers_to, peers_from) = channel();
-            let seat = Seat {
-                me,
-                shards,
-                core: options.pin.then(|| cores.get(me % cores.len().max(1)).copied()).flatten(),
-                seed,
-                mesh,
-                config: config.clone(),
-                chosen: chosen.clone(),
-                driver: driver_options(options, shards),
-                commands: inbox,
-                ready: ready.clone(),
-                peers: peers_from,
-            };
-            let alarm = Alarm { me, alarm: alarm.clone(), ended: false };
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{me}"))
-                .spawn(move || seat.run(alarm))
-                .map_err(|e| {
-                    format!("cannot start a thread for shard {me}: {e}; raise the limit on threads")
-                })?;
-            peers.push(peers_to);
-            handles.push((commands, thread));
-        }
-        drop(ready);
-        let mut seats = vec![None; shards];
-        for seat in seats_ready {
-            let (me, address, waker) = seat?;
-            seats[me] = Some((address, waker));
-        }
-        let seats: Option<Vec<_>> = seats.into_iter().collect();
-        let seats = seats.ok_or("a shard ended while it started; the log above says why")?;
+        let crew = match Crew::gather(config, &chosen, &alarm) {
+            // The self-test needs less than all shards do.
+            Err(Missing::Driver(text)) if options.io == IoChoice::Auto && chosen.features.is_some() => {
+                tracing::warn!("{text}; epoll is used, which costs more CPU");
+                chosen.features = None;
+                Crew::gather(config, &chosen, &alarm)
+            }
+            other => other,
+        };
+        let Crew { threads, peers, seats } =
+            crew.map_err(|(Missing::Driver(text) | Missing::Thread(text))| text)?;
         let addresses: Vec<_> = seats.iter().map(|(address, _)| address.clone()).collect();
         for peer in peers {
             // A thread that ended in between has raised the alarm.
             let _ = peer.send(addresses.clone());
         }
-        let shards: Vec<Handle> = handles
+        let shards: Vec<Handle> = threads
             .into_iter()
             .zip(seats)
             .map(|((commands, thread), (_, waker))| Handle { commands, waker, thread })
@@ -230,6 +202,98 @@ fn driver_options(options: &BrokerOptions, shards: usize) -> DriverOptions {
     }
 }
 
+/// The threads of all shards, each with a driver, waiting for the addresses of all.
+struct Crew {
+    threads: Vec<(Sender<Command>, JoinHandle<Farewell>)>,
+    peers: Vec<Sender<Vec<Address<Handover>>>>,
+    seats: Vec<(Address<Handover>, Waker)>,
+}
+
+/// What a shard could not have; one line that says what to do.
+#[derive(Debug)]
+enum Missing {
+    Thread(String),
+    Driver(String),
+}
+
+impl Crew {
+    /// Starts all threads. Where one of them fails, all have ended when this returns.
+    fn gather(
+        config: &Config,
+        chosen: &Chosen,
+        alarm: &watch::Sender<Option<String>>,
+    ) -> Result<Crew, Missing> {
+        let options = &config.broker;
+        let cores = available_cores();
+        let shards = shard_count(options, cores.len());
+        let (ready, seats_ready) = channel();
+        let seed = ahash::RandomState::new().hash_one("ringmq");
+        let (mut threads, mut peers) = (Vec::new(), Vec::new());
+        let mut missing = None;
+        for (me, mesh) in mesh(shards).into_iter().enumerate() {
+            let (commands, inbox) = channel();
+            let (peers_to, peers_from) = channel();
+            let seat = Seat {
+                me,
+                shards,
+                core: options.pin.then(|| cores.get(me % cores.len().max(1)).copied()).flatten(),
+                seed,
+                mesh,
+                config: config.clone(),
+                chosen: chosen.clone(),
+                driver: driver_options(options, shards),
+                commands: inbox,
+                ready: ready.clone(),
+                peers: peers_from,
+            };
+            let alarm = Alarm { me, alarm: alarm.clone(), ended: false };
+            match std::thread::Builder::new().name(format!("shard-{me}")).spawn(move || seat.run(alarm)) {
+                Ok(thread) => threads.push((commands, thread)),
+                Err(e) => {
+                    let text =
+                        format!("cannot start a thread for shard {me}: {e}; raise the limit on threads");
+                    missing = Some(Missing::Thread(text));
+                    break;
+                }
+            }
+            peers.push(peers_to);
+        }
+        drop(ready);
+        let mut seats = vec![None; shards];
+        for seat in seats_ready {
+            match seat {
+                Ok((me, address, waker)) => seats[me] = Some((address, waker)),
+                Err(text) => missing = missing.or(Some(Missing::Driver(text))),
+            }
+        }
+        let text = "a shard ended while it started; the log above says why";
+        let missing = match (missing, seats.into_iter().collect::<Option<Vec<_>>>()) {
+            (None, Some(seats)) => return Ok(Crew { threads, peers, seats }),
+            (missing, _) => missing.unwrap_or_else(|| Missing::Thread(text.into())),
+        };
+        // Without the addresses of the others they end, and give their drivers' memory back.
+        drop(peers);
+        for (_, thread) in threads {
+            // One that panicked said so.
+            let _ = thread.join();
+        }
+        Err(missing)
+    }
+}
+
+/// A shard's driver could not be built: why, and what to do.
+fn no_driver(me: usize, chosen: &Chosen, error: &std::io::Error) -> String {
+    let what = match error.raw_os_error() {
+        // EMFILE and ENFILE, for which std has no name.
+        Some(23 | 24) => "raise the limit of open files (ulimit -n), or use fewer shards (--shards)",
+        _ if error.kind() == ErrorKind::OutOfMemory => {
+            "raise the limit of locked memory (ulimit -l) or of the control group, or use fewer shards (--shards)"
+        }
+        _ => "use fewer shards (--shards), or the other driver (--io)",
+    };
+    format!("cannot start {} for shard {me}: {error}; {what}", chosen.name())
+}
+
 /// Tells when a shard's thread ends by a panic.
 struct Alarm {
     me: usize,
@@ -257,11 +321,11 @@ impl Seat {
         {
             tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
         }
-        let mut io = match Driver::<Handover>::new(&self.chosen, &self.driver) {
+        let mut io = match self.driver() {
             Ok(io) => io,
             Err(e) => {
                 alarm.ended = true;
-                let _ = self.ready.send(Err(format!("cannot start the driver of shard {}: {e}", self.me)));
+                let _ = self.ready.send(Err(no_driver(self.me, &self.chosen, &e)));
                 return nothing();
             }
         };
@@ -287,5 +351,19 @@ impl Seat {
         let farewell = shard.run();
         alarm.ended = true;
         farewell
+    }
+
+    /// Builds the driver. The kernel gives the locked memory of a process back a moment after its end, so that
+    /// a broker that is restarted tries again.
+    fn driver(&self) -> std::io::Result<Driver<Handover>> {
+        for _ in 1..DRIVER_TRIES_MAX {
+            match Driver::new(&self.chosen, &self.driver) {
+                Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                    std::thread::sleep(Duration::from_millis(DRIVER_RETRY_MS));
+                }
+                other => return other,
+            }
+        }
+        Driver::new(&self.chosen, &self.driver)
     }
 }

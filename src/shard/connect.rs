@@ -18,9 +18,12 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// An identifier for a client without one, such that this shard is its home [MQTT-3.1.3-6 of 5.0].
-    fn assign_client_id(&mut self) -> String {
+    pub(super) fn assign_client_id(&mut self) -> String {
         loop {
-            let id = format!("ringmq-{:016x}", self.random());
+            // Hashed, because the generator's own output tells all that follow, and with one's identifier
+            // anybody takes the session over.
+            let random = format!("assigned {:x}", self.random());
+            let id = format!("ringmq-{:016x}", self.local.keyed.key(&random));
             let key = self.local.keyed.key(&id);
             if self.home(key) == self.me && self.local.session_of(&id, key).is_none() {
                 return id;

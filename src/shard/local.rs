@@ -48,6 +48,19 @@ pub(super) struct Target {
     pub sub: Sub,
 }
 
+/// What the rules need of their surroundings; a macro, so that clients can be borrowed beside it.
+macro_rules! surroundings {
+    ($local:ident) => {
+        Ctx {
+            now: $local.now,
+            options: &$local.options,
+            counters: &mut $local.counters,
+            ledger: &mut $local.ledger,
+            pool: &mut $local.pool,
+        }
+    };
+}
+
 impl Local {
     pub fn new(keyed: Keyed, options: Box<Options>) -> Local {
         Local {
@@ -94,13 +107,7 @@ impl Local {
     /// A connection and the surroundings that its rules need.
     pub fn with_link<R>(&mut self, conn: Conn, f: impl FnOnce(&mut Connection, &mut Ctx) -> R) -> Option<R> {
         let connection = self.conns.get_mut(conn)?;
-        let mut ctx = Ctx {
-            now: self.now,
-            options: &self.options,
-            counters: &mut self.counters,
-            ledger: &mut self.ledger,
-            pool: &mut self.pool,
-        };
+        let mut ctx = surroundings!(self);
         let result = f(connection, &mut ctx);
         note_output(connection, conn, &mut self.dirty);
         Some(result)
@@ -113,13 +120,7 @@ impl Local {
         f: impl FnOnce(&mut Session, Option<&mut Connection>, &mut Ctx) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(index)?;
-        let mut ctx = Ctx {
-            now: self.now,
-            options: &self.options,
-            counters: &mut self.counters,
-            ledger: &mut self.ledger,
-            pool: &mut self.pool,
-        };
+        let mut ctx = surroundings!(self);
         let Some(conn) = session.conn else { return Some(f(session, None, &mut ctx)) };
         let Some(connection) = self.conns.get_mut(conn) else { return Some(f(session, None, &mut ctx)) };
         let result = f(session, Some(connection), &mut ctx);
@@ -144,13 +145,7 @@ impl Local {
             ids: terms.ids,
             group: terms.group,
         };
-        let mut ctx = Ctx {
-            now: self.now,
-            options: &self.options,
-            counters: &mut self.counters,
-            ledger: &mut self.ledger,
-            pool: &mut self.pool,
-        };
+        let mut ctx = surroundings!(self);
         let conn = session.conn;
         let offered = match conn.and_then(|c| self.conns.get_mut(c)) {
             None => session.deliver(offer, None, &mut ctx),

@@ -24,6 +24,8 @@ mod retain;
 mod scans;
 mod sessions;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use connection::Handover;
@@ -353,6 +355,11 @@ impl<I: Io<Handover>> Shard<I> {
         let slot = self.local.conns.put(conn, Connection::new(link, listener, peer, now));
         self.local.counters.accepts += 1;
         let idle_ms = u64::from(self.local.options.idle_timeout_s) * 1000;
+        if self.drain.is_some() {
+            // It was on its way when the listeners closed; the drain may have passed its index.
+            self.shut(conn, Close::Now);
+            return;
+        }
         self.wheel.insert(now.plus_ms(idle_ms), Timer::connect(slot));
         self.rearm(conn);
     }

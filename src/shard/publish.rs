@@ -25,7 +25,7 @@ pub(super) struct Scratch {
     matches: Matches,
     routes: Vec<RouteId>,
     targets: Vec<Target>,
-    pub timers: Vec<Timer>,
+    pub timers: Vec<(Moment, Timer)>,
 }
 
 /// A message that is handed out over several ticks.

@@ -77,17 +77,21 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// Files a session's timer, unless one is filed that comes earlier.
-    fn session_timer(&mut self, index: u32, due: Moment) {
+    pub(super) fn session_timer(&mut self, index: u32, due: Moment) {
         let Some(slot) = self.local.sessions.slot(index) else { return };
         let Some(session) = self.local.sessions.get_mut(index).filter(|s| s.timer_at > due) else { return };
         session.timer_at = due.min(self.local.now.plus_ms(TIMER_HORIZON_MS));
         self.insert_timer(due, Timer::session(slot));
     }
 
-    /// A delayed will or the end of a session may be due.
-    pub(super) fn handle_session_timer(&mut self, index: u32) {
+    /// A delayed will or the end of a session may be due. `due` is the timer's own moment.
+    pub(super) fn handle_session_timer(&mut self, index: u32, due: Moment) {
         let now = self.local.now;
         let Some(session) = self.local.sessions.get_mut(index) else { return };
+        // A later one was filed in the place of this one, or an earlier one, which has gone on since.
+        if session.timer_at != due {
+            return;
+        }
         session.timer_at = Moment::NEVER;
         if session.conn.is_some() || session.ended {
             return;

@@ -51,18 +51,18 @@ impl Timer {
 impl<I: Io<Handover>> Shard<I> {
     pub(super) fn fire_timers(&mut self) {
         let mut due = std::mem::take(&mut self.scratch.timers);
-        self.wheel.expire(self.local.now, TICK_TIMERS_MAX, &mut |_, timer| due.push(timer));
-        for timer in due.drain(..) {
-            self.fire(timer);
+        self.wheel.expire(self.local.now, TICK_TIMERS_MAX, &mut |at, timer| due.push((at, timer)));
+        for (at, timer) in due.drain(..) {
+            self.fire(at, timer);
         }
         self.scratch.timers = due;
     }
 
-    fn fire(&mut self, timer: Timer) {
+    fn fire(&mut self, due: Moment, timer: Timer) {
         let (now, conn) = (self.local.now, timer.slot.index);
         match timer.kind {
             Kind::Session if self.local.sessions.at(timer.slot).is_some() => {
-                return self.handle_session_timer(conn);
+                return self.handle_session_timer(conn, due);
             }
             Kind::Session => return,
             Kind::Sweep => return self.sweep_retained(),
