@@ -49,7 +49,8 @@ fn an_error_has_no_session_present_and_closes(s: &Scene) {
 }
 
 fn each_refusal_has_a_code_of_connack(s: &Scene) {
-    let broker = s.with(&[("mqtt.max_qos", "1"), ("mqtt.retain_available", "false"), ("mqtt.max_clientid_len", "60")]);
+    let broker =
+        s.with(&[("mqtt.max_qos", "1"), ("mqtt.retain_available", "false"), ("mqtt.max_clientid_len", "60")]);
     let client = Client::new(s.id("a"));
     let deep = "/".repeat(200);
     for (login, code) in [
@@ -167,7 +168,11 @@ fn a_reason_string_never_makes_connack_too_large(s: &Scene) {
     for limit in 5..=full {
         let (mut peer, answer) = login.clone().packet_maximum(limit).open(&s.broker());
         let connack = connack_of(&answer);
-        assert_eq!((connack.code, text(&connack)), (ReasonCode::TOPIC_NAME_INVALID, limit == full), "{limit}");
+        assert_eq!(
+            (connack.code, text(&connack)),
+            (ReasonCode::TOPIC_NAME_INVALID, limit == full),
+            "{limit}"
+        );
         assert!(answer.bytes().len() <= limit as usize);
         peer.expect_closed();
     }

@@ -221,7 +221,9 @@ fn the_server_keeps_to_receive_maximum(s: &Scene) {
         ack(&mut sub, 0x62, id(got));
     }
     sub.ping();
-    sub.send_raw(&[ack_bytes(0x70, id(&first[2])), ack_bytes(0x70, id(&fifth)), ack_bytes(0x40, id(&fourth))].concat());
+    sub.send_raw(
+        &[ack_bytes(0x70, id(&first[2])), ack_bytes(0x70, id(&fifth)), ack_bytes(0x40, id(&fourth))].concat(),
+    );
     for n in ["6", "7", "8"] {
         expect(&mut sub, n);
     }

@@ -18,7 +18,15 @@ pub const SUITE: Suite = Suite {
     tag: "v5",
     statements: STATEMENTS,
     coverage: "coverage.toml",
-    files: &[strings::CASES, connect::CASES, will::CASES, connack::CASES, publish::CASES, deliver::CASES, qos::CASES],
+    files: &[
+        strings::CASES,
+        connect::CASES,
+        will::CASES,
+        connack::CASES,
+        publish::CASES,
+        deliver::CASES,
+        qos::CASES,
+    ],
 };
 
 /// The 251 statements of the standard of 7 March 2019.

@@ -236,9 +236,15 @@ fn a_message_has_a_topic_that_matches(s: &Scene) {
     subscribe(&mut sub, &s.topic("a/+/c"), 1);
     subscribe(&mut sub, &s.topic("d/#"), 1);
     let mut publisher = peer(s, "pub");
-    for (topic, matches) in
-        [("a/b/c", true), ("a/b", false), ("a/b/c/d", false), ("a//c", true), ("d", true), ("d/e/f", true), ("dd", false)]
-    {
+    for (topic, matches) in [
+        ("a/b/c", true),
+        ("a/b", false),
+        ("a/b/c/d", false),
+        ("a//c", true),
+        ("d", true),
+        ("d/e/f", true),
+        ("dd", false),
+    ] {
         Pub::new(s.topic(topic), topic).qos(1, 1).send(&mut publisher);
         if matches {
             assert_eq!(publish_of(&take(&mut sub, topic)).topic, s.topic(topic));
@@ -325,7 +331,9 @@ fn an_expired_message_is_deleted_from_the_queue(s: &Scene) {
     let mut busy = Client::new(s.id("busy")).receive_maximum(1).login(&s.broker());
     subscribe(&mut busy, &topic, 1);
     let mut publisher = peer(s, "pub");
-    for message in [expiring(&topic, "stays", 100), expiring(&topic, "goes", 1), expiring(&topic, "stays too", 100)] {
+    for message in
+        [expiring(&topic, "stays", 100), expiring(&topic, "goes", 1), expiring(&topic, "stays too", 100)]
+    {
         message.send(&mut publisher);
     }
     let first = expect(&mut busy, "stays");
@@ -494,9 +502,11 @@ fn a_payload_is_checked_against_its_format_when_configured(s: &Scene) {
     }
     peer.send_raw(&wrong.bytes());
     peer.expect_disconnect(invalid);
-    let (_, answer) = Client::new(s.id("a")).will(Will::new(&topic, "\u{e4}").with(text.clone())).open(&checked);
+    let (_, answer) =
+        Client::new(s.id("a")).will(Will::new(&topic, "\u{e4}").with(text.clone())).open(&checked);
     assert_eq!(connack_of(&answer).code, ReasonCode::SUCCESS);
-    let login = [crate::raw::text("c"), properties(&[&text]), crate::raw::text("t"), crate::raw::text([0xFF])];
+    let login =
+        [crate::raw::text("c"), properties(&[&text]), crate::raw::text("t"), crate::raw::text([0xFF])];
     refused(&checked, &connect(0x06, 0, &[0], &login.concat()), invalid);
     // By default it is the client's business.
     let mut peer = super::client::peer(s, "b");

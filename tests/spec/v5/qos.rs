@@ -55,7 +55,8 @@ fn acknowledgements_have_codes_of_theirs(s: &Scene) {
         }
     }
     // Codes that are none of theirs are faults of the client.
-    for (first, code) in [(0x40, 0x01), (0x40, 0x92), (0x50, 0x92), (0x62, 0x10), (0x70, 0x80), (0x40, 0x7F)] {
+    for (first, code) in [(0x40, 0x01), (0x40, 0x92), (0x50, 0x92), (0x62, 0x10), (0x70, 0x80), (0x40, 0x7F)]
+    {
         faulty(s, &ack_with(first, 1, ReasonCode(code)), ReasonCode::PROTOCOL_ERROR);
     }
 }
@@ -424,7 +425,11 @@ fn a_message_reaches_every_session_that_matches(s: &Scene) {
     let mut live = Vec::new();
     for (n, client) in clients.iter().enumerate() {
         let mut sub = client.login(&s.broker());
-        subscribe(&mut sub, if n % 2 == 0 { &topic } else { "a_message_reaches_every_session_that_matches/#" }, 1);
+        subscribe(
+            &mut sub,
+            if n % 2 == 0 { &topic } else { "a_message_reaches_every_session_that_matches/#" },
+            1,
+        );
         if n % 3 == 0 {
             sub.disconnect();
         } else {
