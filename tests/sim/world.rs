@@ -319,7 +319,7 @@ fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
             shards: plan.shards,
             keyed: Keyed::new(plan.seed),
             seed: random.next(),
-            options: plan.options,
+            options: plan.options.clone(),
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: plan.fan_out_at_once,
