@@ -121,11 +121,11 @@ fn leading_wildcards_do_not_match_dollar_topics(s: &Scene) {
     let broker = s.own(&[]);
     let mut sub = Client::new(s.id("sub")).login(&broker);
     for filter in ["#", "+/x", "+/#", "+", "/#"] {
-        subscribe(&mut sub, filter, 1);
+        subscribe(&mut sub, filter, 0x21);
     }
     let mut other = Client::new(s.id("other")).login(&broker);
     for filter in ["$data/#", "$data", "$data/+"] {
-        subscribe(&mut other, filter, 1);
+        subscribe(&mut other, filter, 0x21);
     }
     let mut publisher = Client::new(s.id("pub")).login(&broker);
     for topic in ["$data/x", "$data", "$data/x/y", "$"] {
