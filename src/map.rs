@@ -95,7 +95,10 @@ impl<T> Slab<T> {
         }
         let cells = &mut self.chunks[chunk];
         if cells.len() <= at {
-            // Small tables stay small, full chunks waste nothing.
+            // A small table stays small; behind a full chunk comes another that will be full.
+            if chunk > 0 && cells.capacity() == 0 {
+                cells.reserve_exact(SLAB_CHUNK_ENTRIES);
+            }
             cells.resize_with(at + 1, || Cell { generation: 0, value: None });
         }
         let cell = &mut cells[at];
