@@ -202,7 +202,9 @@ impl Link {
                 ctx.counters.expired_messages += 1;
                 return Err(Unsent::Expired);
             }
-            expiry_s = u32::try_from(left_ms.div_ceil(1000)).ok();
+            // To the nearest second, for this shard's clock may be behind the one that took the message; 0 only
+            // where nothing is left.
+            expiry_s = u32::try_from(((left_ms + 500) / 1_000).max(u64::from(left_ms > 0))).ok();
         }
         let mut p = PublishOut {
             dup: e.dup,

@@ -131,9 +131,7 @@ impl<I: Io<Handover>> Shard<I> {
                 usize::from(u16::MAX)
             };
             let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
-            let forget =
-                if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
-            match session.incoming.get_or_insert_default().check(id, max, forget) {
+            match session.incoming.get_or_insert_default().check(id, max, self.local.now, forget_ms) {
                 Arrival::New => {}
                 Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS, "")),
                 Arrival::TooMany => {
