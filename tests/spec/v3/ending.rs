@@ -20,7 +20,9 @@ fn each_pingreq_is_answered(s: &Scene) {
     }
     // In its place among other answers.
     let topic = s.topic("t");
-    peer.send_raw(&[&subscribe_bytes(1, &[(&topic, 0)])[..], PINGREQ, &unsubscribe_bytes(2, &[&topic])].concat());
+    peer.send_raw(
+        &[&subscribe_bytes(1, &[(&topic, 0)])[..], PINGREQ, &unsubscribe_bytes(2, &[&topic])].concat(),
+    );
     raw(&mut peer, &[0x90, 3, 0, 1, 0]);
     raw(&mut peer, PINGRESP);
     raw(&mut peer, &[0xB0, 2, 0, 2]);

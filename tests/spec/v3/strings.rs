@@ -84,7 +84,8 @@ fn a_byte_order_mark_is_a_character_like_others(s: &Scene) {
 fn characters_of_each_length_and_non_characters_are_passed_on(s: &Scene) {
     let mut sub = peer(s, "sub");
     let mut publisher = peer(s, "pub");
-    for name in ["a", "é", "€", "𝄞", "\u{10FFFF}", "\u{FFFE}", "\u{FFFF}", "\u{FDD0}", "\u{1}\u{7F}\u{9F}"] {
+    for name in ["a", "é", "€", "𝄞", "\u{10FFFF}", "\u{FFFE}", "\u{FFFF}", "\u{FDD0}", "\u{1}\u{7F}\u{9F}"]
+    {
         let topic = s.topic(name);
         subscribe(&mut sub, &topic, 0);
         Pub::new(&topic, "x").send(&mut publisher);

@@ -137,7 +137,8 @@ fn an_unsubscribed_filter_is_the_same_in_each_byte(s: &Scene) {
     let mut sub = peer(s, "sub");
     subscribe(&mut sub, &filter, 0);
     let mut publisher = peer(s, "pub");
-    let near = [s.topic("a/b"), s.topic("#"), s.topic("+/+"), s.topic("a/+/"), s.topic("A/+"), s.topic("a/#")];
+    let near =
+        [s.topic("a/b"), s.topic("#"), s.topic("+/+"), s.topic("a/+/"), s.topic("A/+"), s.topic("a/#")];
     for other in &near {
         unsubscribe(&mut sub, &[other]);
         Pub::new(&topic, other).send(&mut publisher);

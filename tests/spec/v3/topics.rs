@@ -132,8 +132,8 @@ fn topics_of_65_535_bytes_are_taken(s: &Scene) {
 fn topics_are_compared_byte_by_byte(s: &Scene) {
     // Case, blanks, empty levels, composed and decomposed characters, and what looks like a path.
     let names = [
-        "a", "A", "a ", " a", "a/", "/a", "a//b", "a/b", "a/./b", "a/../b", "é", "e\u{301}", "\u{212B}", "\u{C5}",
-        "%61", "ß", "ss", "\u{130}", "i",
+        "a", "A", "a ", " a", "a/", "/a", "a//b", "a/b", "a/./b", "a/../b", "é", "e\u{301}", "\u{212B}",
+        "\u{C5}", "%61", "ß", "ss", "\u{130}", "i",
     ];
     let mut subs: Vec<_> = names.iter().enumerate().map(|(n, _)| peer(s, &format!("sub-{n}"))).collect();
     for (sub, name) in subs.iter_mut().zip(names) {

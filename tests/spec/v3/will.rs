@@ -70,7 +70,8 @@ fn the_will_is_published_when_the_keep_alive_runs_out(s: &Scene) {
 
 fn the_will_is_published_after_a_protocol_violation(s: &Scene) {
     let mut watcher = watcher(s);
-    for (n, wrong) in [&[0x00, 0][..], &[0x82, 2, 0, 1], &[0x36, 5, 0, 1, b't', 0, 1]].into_iter().enumerate() {
+    for (n, wrong) in [&[0x00, 0][..], &[0x82, 2, 0, 1], &[0x36, 5, 0, 1, b't', 0, 1]].into_iter().enumerate()
+    {
         let payload = format!("violation {n}");
         let mut peer = dying(s, &payload).login(&s.broker());
         peer.send_raw(wrong);
