@@ -46,6 +46,9 @@ pub const TICK_DELIVERIES_MAX: usize = 8_192;
 pub const TICK_READY_BYTES_MAX: usize = 1 << 20;
 /// Envelopes that one tick takes from one peer shard.
 pub const TICK_ENVELOPES_MAX: usize = DATA_RING_ENTRIES;
+/// Messages that a full session queues beyond its bound under `queue_full = reject`: what other shards had
+/// routed before they knew. Two rings' worth from each of eight shards; later ones are dropped and counted.
+pub const QUEUE_LATE_MESSAGES_MAX: usize = 2 * DATA_RING_ENTRIES * 8;
 /// Subscribers above which a message is handed out over several ticks.
 pub const FAN_OUT_AT_ONCE_MAX: usize = 2_048;
 /// Subscriptions of ended sessions that one tick removes.
@@ -103,6 +106,9 @@ pub const LINGER_BYTES: u32 = 65_536;
 pub const CONNECTIONS_PER_SHARD_MAX: u32 = 1 << 20;
 /// Subscriptions of one session, unless configured otherwise.
 pub const SUBSCRIPTIONS_PER_SESSION_DEFAULT: u32 = 10_000;
+
+/// Bytes of the texts that an operator configures for clients: response information, server reference.
+pub const INFORMATION_BYTES_MAX: usize = 1_024;
 
 /// Connections to the HTTP API at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;

@@ -75,6 +75,7 @@ counters! {
     Gauge retained "Retained messages there are.",
     Counter decode_errors "Packets that could not be decoded.",
     Counter keep_alive_timeouts "Connections closed because their keep alive ran out.",
+    Counter hand_ons "Messages of a share group that were given to another member.",
     Counter wills "Will messages published.",
     Counter expired_messages "Messages that expired before delivery.",
     Counter expired_sessions "Sessions that expired.",

@@ -348,6 +348,7 @@ fn share(driver: Driver, strategy: &str, members: usize, quitters: usize) {
             assert_eq!(publisher.join().expect("all was acknowledged"), each);
         }
     });
+    drop(serving);
     let got = got.into_inner().expect("no member failed");
     assert_eq!(got.len(), wanted, "{strategy}");
     let more: Vec<_> = got.iter().filter(|(_, times)| **times != 1).collect();

@@ -8,7 +8,7 @@ use crate::io::{
     Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
     pin_to_core, raise_open_files, reserve,
 };
-use crate::limits::SHARDS_MAX;
+use crate::limits::{FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
@@ -166,7 +166,7 @@ impl Broker {
 
     /// Options of the sessions hold from now on; everything else needs a restart.
     pub fn reload(&self, config: &Config) {
-        self.tell(|| Command::Reload(Box::new(config.mqtt)));
+        self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
     }
 
     /// Resolves with the reason when a shard ends that was not told to.
@@ -275,9 +275,10 @@ impl Seat {
             shards: self.shards,
             keyed: Keyed::new(self.seed),
             seed: self.seed.rotate_left(7 * self.me as u32 + 1),
-            options: self.config.mqtt,
+            options: self.config.mqtt.clone(),
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
+            fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
         });
         let farewell = shard.run();
         alarm.ended = true;

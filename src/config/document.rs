@@ -65,6 +65,7 @@ fn accepted(key: &Key) -> String {
     match key.kind {
         Kind::Number { unit, min, max } => format!("{min} to {max} {unit}"),
         Kind::Flag => "true or false".to_owned(),
+        Kind::Text { .. } => capital(&key.kind.expected()),
         Kind::Choice(_) => capital(&key.kind.expected()),
         Kind::Path => "A path of a file, or empty".to_owned(),
         Kind::Addresses { .. } => capital(&key.kind.expected()),

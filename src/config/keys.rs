@@ -5,7 +5,7 @@
 use super::Config;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use super::value::{Field, Kind, Value};
-use crate::limits::{REMAINING_LENGTH_MAX, SHARDS_MAX};
+use crate::limits::{INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
 use crate::log::{Format, Level, Rotation};
 
 /// One key.
@@ -137,6 +137,12 @@ pub const KEYS: &[Key] = keys! {
         "Retained messages that the broker keeps.";
     "mqtt.max_retained_bytes" mqtt.max_retained_bytes LIVE number("bytes", 0, 1 << 44),
         "Bytes of the retained messages that the broker keeps.";
+    "mqtt.check_payload_format" mqtt.check_payload_format LIVE Kind::Flag,
+        "Whether the payload of a message with the Payload Format Indicator 1 must be UTF-8. One that is not is refused with 0x99; at QoS 0, which has no answer, its publisher is disconnected.";
+    "mqtt.response_information" mqtt.response_information LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
+        "What a 5.0 client gets as Response Information when it asks for it: the start of the topics that it may use for responses. Empty: none.";
+    "mqtt.server_reference" mqtt.server_reference LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
+        "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";
 
     "broker.shards" broker.shards RESTART number("shards", 0, SHARDS_MAX as u64),
         "Threads that serve clients, each with its own share of them. 0: one for each available core, less one for management where there are 4 or more.";
@@ -209,7 +215,7 @@ mod tests {
                 (Kind::Choice(names), _) => {
                     Value::Text(names()[usize::from(default == Value::Text(names()[0].into()))].into())
                 }
-                (Kind::Path, _) => Value::Text("a/b".into()),
+                (Kind::Path | Kind::Text { .. }, _) => Value::Text("a/b".into()),
                 (Kind::Addresses { .. }, _) => Value::List(vec!["127.0.0.1:9".into()]),
                 _ => panic!("{} has a default of another kind", key.name),
             };

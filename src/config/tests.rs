@@ -45,7 +45,11 @@ fn every_key_can_be_set_by_environment_and_argument() {
         };
         let read = Config::load(&sources(&[(&key.variable(), &text)], &[("--set", key.name, &text)]));
         assert_eq!(read.unwrap().config, Config::default(), "{}", key.name);
-        let bad = if matches!(key.kind, Kind::Path) { "/" } else { "no such value" };
+        let bad = match key.kind {
+            Kind::Path => "/",
+            Kind::Text { .. } => "a\tb",
+            _ => "no such value",
+        };
         let faults =
             Config::load(&sources(&[(&key.variable(), bad)], &[("--set", key.name, bad)])).unwrap_err();
         let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();

@@ -48,6 +48,11 @@ pub enum Kind {
     Choice(fn() -> Vec<&'static str>),
     /// A path, possibly empty.
     Path,
+    /// A text of at most this many bytes, possibly empty.
+    Text {
+        /// Bytes at most.
+        bytes_max: usize,
+    },
     /// Addresses with ports; `off` says whether `"off"` is accepted.
     Addresses {
         /// Whether none at all is accepted.
@@ -66,6 +71,7 @@ impl Kind {
                 format!("one of {}", names.join(", "))
             }
             Kind::Path => "a path, or \"\"".to_owned(),
+            Kind::Text { bytes_max } => format!("a text of at most {bytes_max} bytes, or \"\""),
             Kind::Addresses { off: false } => {
                 "addresses such as [\"[::]:1883\", \"127.0.0.1:1884\"]".to_owned()
             }
@@ -81,6 +87,9 @@ impl Kind {
         let fits = match (self, &value) {
             (Kind::Number { min, max, .. }, Value::Number(n)) => (min..=max).contains(&n),
             (Kind::Flag, Value::Flag(_)) | (Kind::Path, Value::Text(_)) => true,
+            (Kind::Text { bytes_max }, Value::Text(text)) => {
+                text.len() <= *bytes_max && !text.contains(char::is_control)
+            }
             (Kind::Choice(names), Value::Text(text)) => names().contains(&text.as_str()),
             (Kind::Addresses { .. }, Value::List(_)) => true,
             (Kind::Addresses { .. }, Value::Text(text)) => {
@@ -101,7 +110,7 @@ impl Kind {
         let value = match self {
             Kind::Number { .. } => text.replace('_', "").parse().map(Value::Number).ok(),
             Kind::Flag => text.parse().map(Value::Flag).ok(),
-            Kind::Choice(_) | Kind::Path => Some(Value::Text(text.to_owned())),
+            Kind::Choice(_) | Kind::Path | Kind::Text { .. } => Some(Value::Text(text.to_owned())),
             Kind::Addresses { .. } => {
                 Some(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
             }
@@ -166,6 +175,18 @@ impl Field for bool {
     fn put(&mut self, value: Value) -> Result<(), String> {
         let Value::Flag(flag) = value else { return Err(format!("expected true or false, got {value}")) };
         *self = flag;
+        Ok(())
+    }
+}
+
+impl Field for Box<str> {
+    fn show(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), String> {
+        let Value::Text(text) = value else { return Err(format!("expected a text, got {value}")) };
+        *self = text.into();
         Ok(())
     }
 }
@@ -281,6 +302,18 @@ mod tests {
         let mut field = 7u8;
         assert!(field.put(Value::Number(256)).is_err());
         assert_eq!(field, 7);
+    }
+
+    #[test]
+    fn a_text_is_short_and_has_no_control_characters() {
+        let kind = Kind::Text { bytes_max: 4 };
+        for text in ["", "a/b/", "\u{e4}\u{e4}"] {
+            assert_eq!(kind.read_text(text), Ok(Value::Text(text.to_owned())));
+        }
+        for text in ["abcde", "\u{e4}\u{e4}x", "a\0b", "a\nb"] {
+            let error = kind.accept(Value::Text(text.to_owned())).unwrap_err();
+            assert!(error.starts_with("expected a text of at most 4 bytes, or \"\", got "), "{error}");
+        }
     }
 
     #[test]

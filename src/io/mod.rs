@@ -12,6 +12,7 @@
 mod buffers;
 mod driver;
 mod epoll;
+mod leases;
 pub mod net;
 mod ops;
 mod ring;
@@ -22,6 +23,7 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMode, IoStats};
 pub use epoll::Epoll;
+pub use leases::Leases;
 pub use net::{Reservation, Waker, available_cores, pin_to_core, raise_open_files, reserve};
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;

@@ -25,6 +25,8 @@ pub enum Wanted {
 pub struct Router {
     me: ShardId,
     random: u64,
+    /// Where this shard's rounds begin, so that shards do not all begin with the same member.
+    start: u64,
     keyed: Keyed,
     /// Reused by each plan.
     pub matches: Matches,
@@ -40,6 +42,7 @@ impl Router {
         Router {
             me,
             random: seed | 1,
+            start: seed >> 32,
             keyed,
             matches: Matches::default(),
             remote_picks: Vec::new(),
@@ -95,7 +98,6 @@ impl Router {
         if total == 0 {
             return None;
         }
-        let key = view.key;
         if strategy == SharedStrategy::Local && members[usize::from(self.me)] > 0 {
             return Some(self.me);
         }
@@ -106,7 +108,7 @@ impl Router {
             SharedStrategy::RoundRobin => {
                 let turn = (*note >> 32) as u32;
                 *note = (*note & 0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)) << 32;
-                (u64::from(turn) + key % total) % total
+                (u64::from(turn) + self.start) % total
             }
             SharedStrategy::HashClientId => m.head.publisher.rotate_left(17) % total,
             SharedStrategy::HashTopic => self.keyed.key(m.topic) % total,
@@ -153,8 +155,10 @@ impl Router {
         let (position, note) = match strategy {
             SharedStrategy::RoundRobin => {
                 let turn = note as u32;
-                let start = self.random_start();
-                ((u64::from(turn) + start) % count, (note & !0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)))
+                (
+                    (u64::from(turn) + self.start) % count,
+                    (note & !0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)),
+                )
             }
             SharedStrategy::HashClientId => (m.head.publisher % count, note),
             SharedStrategy::HashTopic => (self.keyed.key(m.topic).rotate_left(31) % count, note),
@@ -169,11 +173,6 @@ impl Router {
         let sub = members[position as usize];
         *trie.group_note(group) = note;
         Some(sub)
-    }
-
-    /// Each shard starts its rounds elsewhere.
-    fn random_start(&self) -> u64 {
-        u64::from(self.me) * 7
     }
 
     fn next_random(&mut self) -> u64 {

@@ -1,7 +1,7 @@
 //! CONNECT: what a client asks for, checked against what the operator allows, and the answer's properties.
 
 use super::Options;
-use crate::codec::{Connect, Property, PropertyBuf, ReasonCode, Version, Will};
+use crate::codec::{Connect, Properties, Property, PropertyBuf, ReasonCode, Version, Will};
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::time::Moment;
 use crate::topic::Topic;
@@ -46,14 +46,12 @@ pub struct Accepted {
     pub expiry_changed: bool,
     /// Messages that may be unacknowledged.
     pub window: u16,
-    /// Maximum Packet Size of the client.
-    pub packet_bytes_max: u32,
     /// Topic Alias Maximum of the client, within the operator's.
     pub alias_out_max: u16,
     /// Keep Alive in seconds that holds.
     pub keep_alive_s: u16,
-    /// Request Problem Information.
-    pub problem_information: bool,
+    /// Request Response Information.
+    pub response_information: bool,
     /// The will.
     pub will: Option<Box<StoredWill>>,
 }
@@ -73,10 +71,9 @@ pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepte
         expiry_s: 0,
         expiry_changed: false,
         window: options.max_inflight,
-        packet_bytes_max: u32::MAX,
         alias_out_max: 0,
         keep_alive_s: c.keep_alive_s,
-        problem_information: true,
+        response_information: false,
         will: None,
     };
     if c.version < Version::V5 && !c.clean_start {
@@ -89,9 +86,8 @@ pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepte
                 accepted.expiry_changed = accepted.expiry_s != s;
             }
             Property::ReceiveMaximum(n) => accepted.window = n.min(options.max_inflight),
-            Property::MaximumPacketSize(n) => accepted.packet_bytes_max = n,
             Property::TopicAliasMaximum(n) => accepted.alias_out_max = n.min(options.max_topic_alias),
-            Property::RequestProblemInformation(b) => accepted.problem_information = b != 0,
+            Property::RequestResponseInformation(b) => accepted.response_information = b != 0,
             Property::AuthenticationMethod(method) => {
                 let text = format!("expected no authentication method, got {method}: none is configured");
                 return refuse(ReasonCode::BAD_AUTHENTICATION_METHOD, text);
@@ -125,6 +121,9 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
     if will.retain && !options.retain_available {
         return refuse(ReasonCode::RETAIN_NOT_SUPPORTED, "expected a will without RETAIN".into());
     }
+    if options.check_payload_format && !format_holds(will.properties, will.payload) {
+        return refuse(ReasonCode::PAYLOAD_FORMAT_INVALID, format!("will: {PAYLOAD_FORMAT}"));
+    }
     let mut scratch = Vec::new();
     let mut stored = (0, None);
     for property in will.properties.iter() {
@@ -142,6 +141,29 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
         head,
     });
     Ok(StoredWill { message, delay_s: stored.0, expiry_s: stored.1, due: Moment::NEVER })
+}
+
+/// What is said of a payload that is not what its format indicator says.
+pub const PAYLOAD_FORMAT: &str = "expected a payload in UTF-8, as its Payload Format Indicator says";
+
+/// Whether a payload is what its Payload Format Indicator says, if there is one.
+pub fn format_holds(properties: Properties, payload: &[u8]) -> bool {
+    let text = properties.iter().any(|p| p == Property::PayloadFormatIndicator(1));
+    !text || std::str::from_utf8(payload).is_ok()
+}
+
+/// What a CONNECT says about the packets that its client takes, also where it is refused: its Maximum Packet
+/// Size, and Request Problem Information.
+pub fn answer_terms(c: &Connect) -> (u32, bool) {
+    let mut terms = (u32::MAX, true);
+    for property in c.properties.iter() {
+        match property {
+            Property::MaximumPacketSize(n) => terms.0 = n,
+            Property::RequestProblemInformation(b) => terms.1 = b != 0,
+            _ => {}
+        }
+    }
+    terms
 }
 
 /// Properties of a CONNACK that accepts (5.0): what differs from the standard's defaults.
@@ -172,6 +194,9 @@ pub fn connack_properties(a: &Accepted, assigned: Option<&str>, o: &Options) -> 
     }
     if o.server_keep_alive_s != 0 {
         p.push(Property::ServerKeepAlive(o.server_keep_alive_s));
+    }
+    if a.response_information && !o.response_information.is_empty() {
+        p.push(Property::ResponseInformation(&o.response_information));
     }
     p
 }

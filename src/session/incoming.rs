@@ -30,14 +30,14 @@ impl Incoming {
         self.0.len()
     }
 
-    /// What a PUBLISH with this identifier is. `max` identifiers may wait; those that have waited since
-    /// before `forget` make room.
-    pub fn check(&mut self, id: PacketId, max: usize, forget: Moment) -> Arrival {
+    /// What a PUBLISH with this identifier is. `max` identifiers may wait; those that have waited for
+    /// `forget_ms` make room.
+    pub fn check(&mut self, id: PacketId, max: usize, now: Moment, forget_ms: u64) -> Arrival {
         if self.0.contains_key(&id) {
             return Arrival::Again;
         }
         if self.0.len() >= max {
-            self.0.retain(|_, since| *since > forget);
+            self.0.retain(|_, since| now.since_ms(*since) < forget_ms);
             if self.0.len() >= max {
                 return Arrival::TooMany;
             }
@@ -53,5 +53,27 @@ impl Incoming {
     /// Takes PUBREL; false when the identifier is unknown.
     pub fn release(&mut self, id: PacketId) -> bool {
         self.0.remove(&id).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_makes_room_after_its_time_and_not_before() {
+        let id = |n: u16| PacketId::new(n).expect("not 0");
+        let mut incoming = Incoming::default();
+        for n in 1..=3 {
+            assert_eq!(incoming.check(id(n), 3, Moment(0), 1_000), Arrival::New);
+            incoming.accept(id(n), Moment(0));
+        }
+        assert_eq!(incoming.check(id(3), 3, Moment(0), 1_000), Arrival::Again);
+        // From the broker's first moment on.
+        for now in [0, 1, 999] {
+            assert_eq!(incoming.check(id(4), 3, Moment(now), 1_000), Arrival::TooMany, "{now}");
+        }
+        assert_eq!(incoming.check(id(4), 3, Moment(1_000), 1_000), Arrival::New);
+        assert!(incoming.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The connected side of a session: what its client can take, and the bytes that wait to leave.
 
 use super::Options;
-use crate::codec::{AckKind, Packet, PacketId, PublishOut, ReasonCode, Version};
+use crate::codec::{Ack, AckKind, Packet, PacketId, Property, PropertyBuf, PublishOut, ReasonCode, Version};
 use crate::codec::{encode_ack, encode_publish, publish_len};
 use crate::limits::{POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
 use crate::map::Map;
@@ -156,16 +156,55 @@ impl Link {
         encode_ack(&mut self.out, self.version, kind, id, code);
     }
 
+    /// Appends an acknowledgement, and what it is about where a 5.0 client wants to know [MQTT-3.1.2-29] and its
+    /// Maximum Packet Size has room for it [MQTT-3.4.2-2].
+    pub fn push_ack_with(
+        &mut self,
+        kind: AckKind,
+        id: PacketId,
+        code: ReasonCode,
+        text: &str,
+        ctx: &mut Ctx,
+    ) {
+        if self.version == Version::V5 && self.problem_information {
+            let mut p = PropertyBuf::new();
+            p.push(Property::ReasonString(text));
+            let packet = Packet::Ack(Ack { kind, packet_id: id, code, properties: p.as_properties() });
+            if self.fits(&packet) {
+                return self.push(&packet, ctx);
+            }
+        }
+        self.push_ack(kind, id, code, ctx);
+    }
+
+    /// Whether a packet is within the client's Maximum Packet Size [MQTT-3.1.2-24].
+    pub fn fits(&self, packet: &Packet) -> bool {
+        self.packet_bytes_max == u32::MAX
+            || packet.encoded_len(self.version) <= self.packet_bytes_max as usize
+    }
+
+    /// Appends the first of these packets that fits; says whether one did.
+    pub fn push_first(&mut self, packets: &[Packet], ctx: &mut Ctx) -> bool {
+        let found = packets.iter().find(|packet| self.fits(packet));
+        if let Some(packet) = found {
+            self.push(packet, ctx);
+        }
+        found.is_some()
+    }
+
     /// Appends a PUBLISH, or says why not.
     pub fn push_publish(&mut self, m: &MessageRef, e: Envelope, ctx: &mut Ctx) -> Result<(), Unsent> {
         let mut expiry_s = None;
         if m.head.expires != Moment::NEVER {
             let left_ms = m.head.expires.since_ms(ctx.now);
-            if left_ms == 0 {
+            // What was sent before is finished: it is not deleted any more [MQTT-3.3.2-5], [MQTT-4.3.3-7].
+            if left_ms == 0 && !e.dup {
                 ctx.counters.expired_messages += 1;
                 return Err(Unsent::Expired);
             }
-            expiry_s = u32::try_from(left_ms.div_ceil(1000)).ok();
+            // To the nearest second, for this shard's clock may be behind the one that took the message; 0 only
+            // where nothing is left.
+            expiry_s = u32::try_from(((left_ms + 500) / 1_000).max(u64::from(left_ms > 0))).ok();
         }
         let mut p = PublishOut {
             dup: e.dup,

@@ -11,7 +11,8 @@ mod options;
 mod outgoing;
 mod scan;
 
-pub use connect::{Accepted, Refusal, StoredWill, check_connect, connack_properties};
+pub use connect::{Accepted, PAYLOAD_FORMAT, Refusal, StoredWill};
+pub use connect::{answer_terms, check_connect, connack_properties, format_holds};
 pub use incoming::{Arrival, Incoming};
 pub use link::{Ctx, Envelope, Link, Pool, Unsent};
 pub use options::{Options, QueueFull, SharedStrategy};

@@ -55,7 +55,7 @@ impl SharedStrategy {
 }
 
 /// MQTT's rules as far as the standard leaves them to a server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Bytes of a packet at most, in both directions; offered as Maximum Packet Size.
     pub max_packet_size: u32,
@@ -107,6 +107,12 @@ pub struct Options {
     pub max_retained: u32,
     /// Bytes of retained messages of the whole broker.
     pub max_retained_bytes: u64,
+    /// Whether a payload that is said to be UTF-8 must be (5.0).
+    pub check_payload_format: bool,
+    /// Response Information of clients that ask for it (5.0); empty = none.
+    pub response_information: Box<str>,
+    /// Server Reference of clients that are told to go elsewhere (5.0); empty = none.
+    pub server_reference: Box<str>,
 }
 
 impl Default for Options {
@@ -137,6 +143,9 @@ impl Default for Options {
             max_output_bytes: 1 << 20,
             max_retained: 1_000_000,
             max_retained_bytes: 1 << 30,
+            check_payload_format: false,
+            response_information: "".into(),
+            server_reference: "".into(),
         }
     }
 }

@@ -15,6 +15,7 @@
 use super::link::{Ctx, Envelope, Link};
 use super::options::QueueFull;
 use crate::codec::{AckKind, PacketId, ReasonCode};
+use crate::limits::QUEUE_LATE_MESSAGES_MAX;
 use crate::message::{Message, QoS};
 use crate::stats::LossCause;
 use std::collections::VecDeque;
@@ -80,7 +81,8 @@ struct Inflight {
 pub enum Offered {
     /// It was sent, queued, or dropped and counted.
     Taken,
-    /// It was queued, and the queue is full now (under [`QueueFull::Reject`]).
+    /// It was queued, or came far too late and was dropped and counted; the queue is full now (under
+    /// [`QueueFull::Reject`]).
     Full,
     /// It was queued, and the subscriber is to be disconnected with 0x97.
     Disconnect,
@@ -164,6 +166,13 @@ impl Outgoing {
             s.queue.len() >= ctx.options.max_mqueue as usize
                 || s.queue_bytes + bytes > ctx.options.max_mqueue_bytes
         };
+        // Publishers on other shards learn late that a route is full, and those of a share group not at all.
+        let late = self.queue.len() >= ctx.options.max_mqueue as usize + QUEUE_LATE_MESSAGES_MAX
+            || self.queue_bytes + bytes > ctx.options.max_mqueue_bytes.saturating_mul(2);
+        if ctx.options.queue_full == QueueFull::Reject && late {
+            ctx.ledger.record(client, LossCause::QueueFull, 1);
+            return Offered::Full;
+        }
         if over(self, ctx) {
             match ctx.options.queue_full {
                 QueueFull::Reject => offered = Offered::Full,
@@ -171,12 +180,11 @@ impl Outgoing {
                 QueueFull::DropOldest => {}
             }
             while offered != Offered::Full && over(self, ctx) {
-                let Some(old) = self.queue.pop_front() else {
-                    ctx.ledger.record(client, LossCause::QueueFull, 1);
-                    return offered;
-                };
+                let full = self.queue.len() >= ctx.options.max_mqueue as usize;
+                let cause = if full { LossCause::QueueFull } else { LossCause::QueueBytesFull };
+                ctx.ledger.record(client, cause, 1);
+                let Some(old) = self.queue.pop_front() else { return offered };
                 self.queue_bytes -= old.message.bytes() as u64;
-                ctx.ledger.record(client, LossCause::QueueFull, 1);
             }
         }
         self.queue_bytes += bytes;

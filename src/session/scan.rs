@@ -13,6 +13,8 @@ pub struct ScanJob {
     pub qos: QoS,
     /// Subscription identifier, 0 = none.
     pub id: u32,
+    /// Messages that the client published itself are left out.
+    pub no_local: bool,
     /// The subscription is gone.
     pub cancelled: bool,
 }

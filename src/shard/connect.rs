@@ -7,7 +7,8 @@ use super::{Fault, Handover, Next, Shard};
 use crate::codec::{ConnAck, Connect, Packet, Properties, Property, PropertyBuf, ReasonCode, Version};
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::HAND_OVERS_MAX;
-use crate::session::{Accepted, Link, Refusal, Session, check_connect, connack_properties};
+use crate::session::{Accepted, Link, Refusal, Session};
+use crate::session::{answer_terms, check_connect, connack_properties};
 use crate::time::Moment;
 
 impl<I: Io<Handover>> Shard<I> {
@@ -36,7 +37,11 @@ impl<I: Io<Handover>> Shard<I> {
         behind: &[u8],
     ) -> Result<Next, Fault> {
         let version = connect.version;
-        self.local.with_link(conn, |c, _| c.link.version = version);
+        let terms = answer_terms(connect);
+        self.local.with_link(conn, |c, _| {
+            c.link.version = version;
+            (c.link.packet_bytes_max, c.link.problem_information) = terms;
+        });
         let mut assigned = None;
         if connect.client_id.is_empty() {
             if version == Version::V31 || (version == Version::V311 && !connect.clean_start) {
@@ -58,11 +63,27 @@ impl<I: Io<Handover>> Shard<I> {
         };
         if self.drain.is_some() {
             let text = "the broker is shutting down".into();
-            let code = ReasonCode::SERVER_SHUTTING_DOWN;
+            // CONNACK has no 0x8B [MQTT-3.2.2-8 of 5.0].
+            let code = match self.farewell_code() {
+                ReasonCode::SERVER_SHUTTING_DOWN => ReasonCode::SERVER_UNAVAILABLE,
+                code => code,
+            };
             return Ok(self.refuse(conn, version, &Refusal { code, text }));
         }
-        self.accept(conn, connect, client_id, key, accepted, assigned.as_deref());
+        let properties = connack_properties(&accepted, assigned.as_deref(), &self.local.options);
+        if !self.connack_fits(conn, &properties) {
+            let text = "expected a Maximum Packet Size with room for CONNACK".into();
+            return Ok(self.refuse(conn, version, &Refusal { code: ReasonCode::PACKET_TOO_LARGE, text }));
+        }
+        self.accept(conn, connect, client_id, key, accepted, &properties);
         Ok(Next::Go)
+    }
+
+    /// Whether a client takes the CONNACK that says what it must know [MQTT-3.1.2-24 of 5.0].
+    fn connack_fits(&self, conn: Conn, properties: &PropertyBuf) -> bool {
+        let (code, properties) = (ReasonCode::SUCCESS, properties.as_properties());
+        let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
+        self.local.conns.get(conn).is_some_and(|c| c.link.fits(&connack))
     }
 
     fn accept(
@@ -72,15 +93,15 @@ impl<I: Io<Handover>> Shard<I> {
         client_id: &str,
         key: u64,
         accepted: Accepted,
-        assigned: Option<&str>,
+        properties: &PropertyBuf,
     ) {
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
         let o = &self.local.options;
         let keep_alive_ms = u64::from(accepted.keep_alive_s) * u64::from(o.keepalive_backoff.max(1_000));
-        let properties = connack_properties(&accepted, assigned, o);
-        let mut link = Link::new(version, accepted.window, accepted.packet_bytes_max, accepted.alias_out_max);
-        link.problem_information = accepted.problem_information;
+        let (packet_bytes_max, problem_information) = answer_terms(connect);
+        let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
+        link.problem_information = problem_information;
         let now = self.local.now;
         self.local.with_link(conn, |c, ctx| {
             c.link = link;
@@ -173,7 +194,13 @@ impl<I: Io<Handover>> Shard<I> {
             tracing::warn!(errno, shard = self.me, "a connection could not move to its home shard");
         }
         let version = match crate::codec::decode(Version::V311, first_packet(&item.bytes)) {
-            Ok(Packet::Connect(connect)) => connect.version,
+            Ok(Packet::Connect(connect)) => {
+                let terms = answer_terms(&connect);
+                self.local.with_link(conn, |c, _| {
+                    (c.link.packet_bytes_max, c.link.problem_information) = terms;
+                });
+                connect.version
+            }
             _ => Version::V311,
         };
         let text = "the shard of this client has no free connection".into();
@@ -193,12 +220,17 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.with_link(conn, |c, ctx| {
             c.link.version = version;
             let mut p = PropertyBuf::new();
-            if version == Version::V5 {
+            if version == Version::V5 && c.link.problem_information {
                 p.push(Property::ReasonString(&refusal.text));
             }
-            let properties = p.as_properties();
-            let connack = ConnAck { session_present: false, code: refusal.code, properties };
-            c.link.push(&Packet::ConnAck(connack), ctx);
+            if refusal.code == ReasonCode::USE_ANOTHER_SERVER {
+                p.push(Property::ServerReference(&ctx.options.server_reference));
+            }
+            let connack = |properties| {
+                Packet::ConnAck(ConnAck { session_present: false, code: refusal.code, properties })
+            };
+            // One that takes not even five bytes is closed without a word.
+            c.link.push_first(&[connack(p.as_properties()), connack(Properties::EMPTY)], ctx);
         });
         self.shut_gently(conn);
         Next::Gone

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::io::Conn;
-use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS};
+use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS, READ_CREDIT_BYTES};
 use crate::session::Link;
 use crate::time::Moment;
 use std::net::SocketAddr;
@@ -113,7 +113,7 @@ impl Connection {
     /// How to read next, if it is to be read: before CONNECT one receive at a time; a connection that is read
     /// again and again streams; an idle one holds no receive.
     pub fn next_read(&self) -> Option<Armed> {
-        let still = self.armed == Armed::Nothing && self.wait == Wait::Nothing && !self.ended;
+        let still = self.armed == Armed::Nothing && self.wants_input();
         if !still || !matches!(self.phase, Phase::Connecting | Phase::Serving) {
             return None;
         }
@@ -121,6 +121,13 @@ impl Connection {
             return Some(Armed::Once);
         }
         Some(if self.streak >= ACTIVE_READS { Armed::Stream } else { Armed::Parked })
+    }
+
+    /// Whether more bytes are wanted: what came is decoded. Behind a PUBLISH that waits for a full route may
+    /// stand the acknowledgements that empty it.
+    pub fn wants_input(&self) -> bool {
+        let behind = self.wait == Wait::Full && self.pending.len() < READ_CREDIT_BYTES as usize;
+        (self.wait == Wait::Nothing || behind) && !self.ended
     }
 
     /// Bytes came.

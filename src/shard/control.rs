@@ -41,11 +41,16 @@ impl<I: Io<Handover>> Shard<I> {
         self.go_on_draining();
     }
 
-    /// Ends what deliveries of this tick decided.
-    pub(super) fn settle(&mut self) {
+    /// Closes the routes of sessions whose queue has become full, so that the very next publisher here knows.
+    pub(super) fn close_filled(&mut self) {
         while let Some(index) = self.local.filled.pop() {
             self.close_routes(index);
         }
+    }
+
+    /// Ends what deliveries of this tick decided.
+    pub(super) fn settle(&mut self) {
+        self.close_filled();
         while let Some((conn, code)) = self.local.kick.pop() {
             if self.local.conns.get(conn).is_some_and(|c| c.session.is_some()) {
                 self.disconnect(conn, code, "the queue of the session is full", End::Lost);

@@ -27,6 +27,14 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// What 5.0 clients are told at the end: that there is another broker, where one is configured.
+    pub(super) fn farewell_code(&self) -> ReasonCode {
+        if self.local.options.server_reference.is_empty() {
+            return ReasonCode::SERVER_SHUTTING_DOWN;
+        }
+        ReasonCode::USE_ANOTHER_SERVER
+    }
+
     pub(super) fn go_on_draining(&mut self) {
         let Some(mut drain) = self.drain.take() else { return };
         let end = self.local.conns.end();
@@ -34,8 +42,8 @@ impl<I: Io<Handover>> Shard<I> {
         while drain.next < stop {
             match self.local.conns.get(drain.next).map(|c| c.phase) {
                 Some(Phase::Serving) => {
-                    let text = "the broker is shutting down";
-                    self.disconnect(drain.next, ReasonCode::SERVER_SHUTTING_DOWN, text, End::Stopped);
+                    let (code, text) = (self.farewell_code(), "the broker is shutting down");
+                    self.disconnect(drain.next, code, text, End::Stopped);
                 }
                 Some(Phase::Connecting) => self.shut(drain.next, Close::Now),
                 _ => {}

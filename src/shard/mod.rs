@@ -16,6 +16,7 @@ mod connect;
 mod connection;
 mod control;
 mod drain;
+mod inspect;
 mod local;
 mod packets;
 mod publish;
@@ -25,6 +26,7 @@ mod subscribe;
 mod timers;
 
 pub use connection::Handover;
+pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 
 use crate::codec::{DecodeError, ReasonCode, Version};
 use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
@@ -37,6 +39,7 @@ use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
 use crate::stats::{Counters, Ledger};
+use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
 use connection::{Armed, Connection, Phase, Wait};
@@ -98,6 +101,9 @@ pub struct Parts<I> {
     pub log_lines_per_s: u32,
     /// The operator's commands; whoever sends one wakes the driver.
     pub commands: Receiver<Command>,
+    /// Subscribers above which a message is handed out over several ticks: [`FAN_OUT_AT_ONCE_MAX`], and less
+    /// where a simulation wants to see that often.
+    pub fan_out_at_once: usize,
 }
 
 /// One core's part of the broker.
@@ -136,6 +142,7 @@ pub struct Shard<I: Io<Handover>> {
     accept_paused: bool,
     /// Deliveries and packets that this tick may still make.
     budget: isize,
+    fan_out_at_once: usize,
     scratch: publish::Scratch,
     random: u64,
     stopped: bool,
@@ -183,7 +190,8 @@ impl Fault {
 impl<I: Io<Handover>> Shard<I> {
     /// A shard that listens nowhere yet.
     pub fn new(parts: Parts<I>) -> Shard<I> {
-        let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands } = parts;
+        let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, fan_out_at_once } =
+            parts;
         Shard {
             trie: Trie::new(me, shards, keyed.clone()),
             retained: Retained::new(publish::retained_options(&options, shards), seed),
@@ -211,6 +219,7 @@ impl<I: Io<Handover>> Shard<I> {
             moving: 0,
             accept_paused: false,
             budget: 0,
+            fan_out_at_once: fan_out_at_once.max(1),
             scratch: publish::Scratch::default(),
             stopped: false,
         }
@@ -241,7 +250,28 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// One turn of everything.
     pub fn tick(&mut self) {
-        self.reap();
+        let deadline = self.prepare();
+        self.work(deadline);
+    }
+
+    /// The first half of a tick: whether there is a reason to stay awake (`None`), or until when it may sleep.
+    /// Between this and [`Shard::work`] it counts as asleep for the other shards.
+    pub fn prepare(&mut self) -> Option<Moment> {
+        let idle = self.ready.is_empty()
+            && self.fan_outs.is_empty()
+            && self.cleanup.is_empty()
+            && self.backlog.is_empty()
+            && self.scans.is_idle()
+            && self.drain.is_none();
+        if idle && self.mesh.prepare_sleep() {
+            return Some(self.wheel.next_due());
+        }
+        self.drain.is_some().then(|| self.io.now().plus_ms(1))
+    }
+
+    /// The second half of a tick, with what [`Shard::prepare`] returned.
+    pub fn work(&mut self, deadline: Option<Moment>) {
+        self.reap(deadline);
         self.mesh.read_tails();
         self.drain_control();
         self.obey();
@@ -259,24 +289,10 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// Sleeps where there is nothing to do, and collects what the driver has.
-    fn reap(&mut self) {
-        let idle = self.ready.is_empty()
-            && self.fan_outs.is_empty()
-            && self.cleanup.is_empty()
-            && self.backlog.is_empty()
-            && self.scans.is_idle()
-            && self.drain.is_none();
+    fn reap(&mut self, deadline: Option<Moment>) {
         let mut events = std::mem::take(&mut self.events);
-        let asleep = idle && self.mesh.prepare_sleep();
-        let deadline = match (asleep, self.drain.is_some()) {
-            (true, _) => Some(self.wheel.next_due()),
-            (false, true) => Some(self.io.now().plus_ms(1)),
-            (false, false) => None,
-        };
         self.io.turn(&mut events, deadline);
-        if asleep {
-            self.mesh.awake();
-        }
+        self.mesh.awake();
         self.events = events;
         self.local.counters.events += self.events.len() as u64;
         self.local.now = self.io.now();
@@ -301,7 +317,7 @@ impl<I: Io<Handover>> Shard<I> {
             Event::Ready { conn } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.armed = Armed::Nothing;
-                    if matches!(c.phase, Phase::Serving) && c.wait == Wait::Nothing {
+                    if matches!(c.phase, Phase::Serving) && c.wants_input() {
                         c.armed = Armed::Once;
                         self.io.read(conn, Read::Once);
                     }
@@ -344,11 +360,14 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.counters.bytes_out += c.link.sending as u64;
         c.link.sending = 0;
         c.busy = false;
-        c.last_packet = now;
+        if c.wait == Wait::Output {
+            // Its packets lie unread because of us: what it takes is its sign of life.
+            c.last_packet = now;
+        }
         if error.is_some() {
             c.link.out.clear();
             c.ended = true;
-            if c.phase == Phase::Serving && !c.shut {
+            if !c.shut {
                 self.lose_connection(conn, sessions::End::Lost);
                 self.shut(conn, Close::Now);
             }
@@ -411,21 +430,17 @@ impl<I: Io<Handover>> Shard<I> {
         self.io.read(conn, mode);
     }
 
-    /// Puts a connection on the ready list if what it waits for is `this`.
-    fn wake_if(&mut self, conn: Conn, this: impl FnOnce(Wait) -> bool) {
-        let Some(slot) = self.local.conns.slot(conn) else { return };
-        let Some(c) = self.local.conns.get_mut(conn) else { return };
-        if this(c.wait) {
-            c.wait = Wait::Turn;
-            self.ready.push_back(slot);
-        }
+    /// Puts a connection on the ready list if what it waits for is `this`; whether it did.
+    fn wake_if(&mut self, conn: Conn, this: impl FnOnce(Wait) -> bool) -> bool {
+        self.local.conns.slot(conn).is_some_and(|slot| self.wake_slot(slot, this))
     }
 
-    /// Puts this tenant of a connection on the ready list.
-    fn wake_slot(&mut self, slot: Slot, this: impl FnOnce(Wait) -> bool) {
-        if self.local.conns.at(slot).is_some() {
-            self.wake_if(slot.index, this);
-        }
+    /// Puts this tenant of a connection on the ready list if what it waits for is `this`; whether it did.
+    fn wake_slot(&mut self, slot: Slot, this: impl FnOnce(Wait) -> bool) -> bool {
+        let Some(c) = self.local.conns.at(slot).filter(|c| this(c.wait)) else { return false };
+        c.wait = Wait::Turn;
+        self.ready.push_back(slot);
+        true
     }
 
     /// Tells the driver to close, once for each way.
@@ -474,7 +489,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.sends += 1;
             self.io.send(conn, out);
         }
-        // Output that was written while a send was under way is found again when that send is done.
+        // Output that was written while a send was under way is marked again when that send is done.
         self.local.dirty = dirty;
     }
 

@@ -4,12 +4,16 @@ use super::connection::{Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, Properties, Property, PropertyBuf, ReasonCode, Version,
+    Ack, AckKind, Disconnect, Framed, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode,
+    Version,
 };
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
 use crate::session::Acked;
+
+/// What is said of 0x92.
+const NOT_FOUND: &str = "expected the packet identifier of a message that is under way";
 
 impl<I: Io<Handover>> Shard<I> {
     /// Bytes came: decoded where they lie, what is left is kept.
@@ -26,6 +30,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.wait != Wait::Nothing {
             c.pending.extend_from_slice(bytes);
+            if c.wait == Wait::Full {
+                self.take_acks_ahead(conn);
+            }
             return;
         }
         let mut rest = bytes;
@@ -60,6 +67,33 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if c.pending.is_empty() && c.pending.capacity() > 0 && c.wait == Wait::Nothing {
             c.pending = Vec::new();
+        }
+    }
+
+    /// Takes the acknowledgements that stand behind a PUBLISH that waits for a full route: without them two
+    /// clients with full queues that publish to each other, or one that publishes to itself, wait for ever.
+    pub(super) fn take_acks_ahead(&mut self, conn: Conn) {
+        let limit = self.local.options.max_packet_size;
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let (version, mut pending) = (c.link.version, std::mem::take(&mut c.pending));
+        let (mut at, mut kept) = (0, 0);
+        while let Ok(Framed::Packet { total, .. }) = frame(&pending[at..], limit) {
+            // PUBACK, PUBREC and PUBCOMP. One that is faulty or comes out of turn is judged when it is its turn.
+            let ahead = at > 0 && matches!(pending[at] >> 4, 4 | 5 | 7);
+            let taken = ahead
+                && match decode(version, &pending[at..at + total]) {
+                    Ok(Packet::Ack(ack)) => self.handle_ack(conn, &ack).is_ok(),
+                    _ => false,
+                };
+            if !taken {
+                pending.copy_within(at..at + total, kept);
+                kept += total;
+            }
+            at += total;
+        }
+        pending.drain(kept..at);
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.pending = pending;
         }
     }
 
@@ -200,9 +234,17 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.with_session(index, |session, c, ctx| {
                 let known = session.incoming.as_mut().is_some_and(|i| i.release(id));
                 let Some(c) = c else { return };
-                let found = known || c.link.version < Version::V5;
-                let code = if found { ReasonCode::SUCCESS } else { ReasonCode::PACKET_ID_NOT_FOUND };
-                c.link.push_ack(AckKind::PubComp, id, code, ctx);
+                if known || c.link.version < Version::V5 {
+                    c.link.push_ack(AckKind::PubComp, id, ReasonCode::SUCCESS, ctx);
+                } else {
+                    c.link.push_ack_with(
+                        AckKind::PubComp,
+                        id,
+                        ReasonCode::PACKET_ID_NOT_FOUND,
+                        NOT_FOUND,
+                        ctx,
+                    );
+                }
             });
             return Ok(Next::Go);
         }
@@ -214,10 +256,19 @@ impl<I: Io<Handover>> Shard<I> {
                 Acked::Done => session.pump(&mut c.link, ctx),
                 Acked::Release => c.link.push_ack(AckKind::PubRel, id, ReasonCode::SUCCESS, ctx),
                 Acked::Unknown if ack.kind == AckKind::PubRec => {
-                    let new = c.link.version == Version::V5;
-                    let code = if new { ReasonCode::PACKET_ID_NOT_FOUND } else { ReasonCode::SUCCESS };
-                    if !ack.code.is_error() {
-                        c.link.push_ack(AckKind::PubRel, id, code, ctx);
+                    if ack.code.is_error() {
+                        return acked;
+                    }
+                    if c.link.version < Version::V5 {
+                        c.link.push_ack(AckKind::PubRel, id, ReasonCode::SUCCESS, ctx);
+                    } else {
+                        c.link.push_ack_with(
+                            AckKind::PubRel,
+                            id,
+                            ReasonCode::PACKET_ID_NOT_FOUND,
+                            NOT_FOUND,
+                            ctx,
+                        );
                     }
                 }
                 Acked::Unknown | Acked::Mismatch => {}
@@ -263,7 +314,12 @@ impl<I: Io<Handover>> Shard<I> {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
         match phase {
-            Phase::Serving => self.disconnect(conn, fault.code, &fault.text, End::Lost),
+            Phase::Serving => {
+                // A second CONNECT can be wrong in ways that only CONNACK has a code for.
+                let sayable = fault.code.is_allowed_in(PacketType::Disconnect);
+                let code = if sayable { fault.code } else { ReasonCode::PROTOCOL_ERROR };
+                self.disconnect(conn, code, &fault.text, End::Lost);
+            }
             Phase::Connecting => self.refuse_malformed(conn, &fault),
             Phase::Closing | Phase::Moving => {}
         }
@@ -279,10 +335,12 @@ impl<I: Io<Handover>> Shard<I> {
             if c.link.problem_information && !text.is_empty() {
                 p.push(Property::ReasonString(text));
             }
-            let packet = Packet::Disconnect(Disconnect { code, properties: p.as_properties() });
-            let small = packet.encoded_len(Version::V5) <= c.link.packet_bytes_max as usize;
-            let bare = Packet::Disconnect(Disconnect { code, properties: Properties::EMPTY });
-            c.link.push(if small { &packet } else { &bare }, ctx);
+            if code == ReasonCode::USE_ANOTHER_SERVER {
+                p.push(Property::ServerReference(&ctx.options.server_reference));
+            }
+            let disconnect = |properties| Packet::Disconnect(Disconnect { code, properties });
+            // Its CONNACK had room for more than this one without properties.
+            c.link.push_first(&[disconnect(p.as_properties()), disconnect(Properties::EMPTY)], ctx);
         });
         self.lose_connection(conn, end);
         self.shut_gently(conn);
@@ -319,7 +377,8 @@ impl<I: Io<Handover>> Shard<I> {
         let flushed = self.mesh.flushed();
         while self.held.front().is_some_and(|h| h.mark <= flushed) {
             let Some(held) = self.held.pop_front() else { return };
-            if self.local.conns.at(held.conn).is_none() {
+            // After DISCONNECT nothing may follow [MQTT-3.14.4-1 of 5.0].
+            if self.local.conns.at(held.conn).is_none_or(|c| c.phase != Phase::Serving) {
                 continue;
             }
             self.local.with_link(held.conn.index, |c, _| c.link.out.extend_from_slice(&held.bytes));

@@ -7,13 +7,13 @@ use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::{FAN_OUT_AT_ONCE_MAX, FULL_RETRY_MS, TICK_ENVELOPES_MAX};
+use crate::limits::{FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
 use crate::mesh::{Control, Envelope};
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::retained;
 use crate::router::Wanted;
-use crate::session::{Arrival, Carried, Incoming, Options};
+use crate::session::{Arrival, Carried, Incoming, Options, PAYLOAD_FORMAT, format_holds};
 use crate::stats::LossCause;
 use crate::time::Moment;
 use crate::trie::{Matches, RouteId};
@@ -132,11 +132,9 @@ impl<I: Io<Handover>> Shard<I> {
                 usize::from(u16::MAX)
             };
             let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
-            let forget =
-                if forget_ms == 0 { Moment(0) } else { Moment(self.local.now.0.saturating_sub(forget_ms)) };
-            match session.incoming.get_or_insert_default().check(id, max, forget) {
+            match session.incoming.get_or_insert_default().check(id, max, self.local.now, forget_ms) {
                 Arrival::New => {}
-                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS)),
+                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS, "")),
                 Arrival::TooMany => {
                     let text = format!("expected at most {max} QoS 2 messages without PUBREL");
                     return Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text));
@@ -144,7 +142,15 @@ impl<I: Io<Handover>> Shard<I> {
             }
         }
         if m.topic.starts_with("$SYS/") {
-            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED));
+            let text = "expected a topic outside $SYS/, which the broker alone publishes to";
+            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
+        }
+        if self.local.options.check_payload_format && !format_holds(p.properties, p.payload) {
+            let code = ReasonCode::PAYLOAD_FORMAT_INVALID;
+            if p.qos == QoS::AtMostOnce {
+                return Err(Fault::new(code, PAYLOAD_FORMAT));
+            }
+            return Ok(self.acknowledge(conn, p, code, PAYLOAD_FORMAT));
         }
         self.route_publish(conn, index, p, &m)
     }
@@ -158,7 +164,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.waiters[usize::from(target)].push_back(slot);
                 Ok(Next::Wait)
             }
-            Routed::Full => Ok(self.refuse_full(conn, index, p)),
+            Routed::Full => Ok(self.refuse_full(conn, p)),
             Routed::Done { any, fan_out } => {
                 self.local.counters.publishes_in += 1;
                 if let Some(c) = self.local.conns.get_mut(conn) {
@@ -171,7 +177,7 @@ impl<I: Io<Handover>> Shard<I> {
                     session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
                 }
                 let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-                let next = self.acknowledge(conn, p, code);
+                let next = self.acknowledge(conn, p, code, "");
                 if fan_out && next == Next::Go {
                     self.wait(conn, Wait::FanOut);
                     return Ok(Next::After);
@@ -182,13 +188,20 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// PUBACK or PUBREC, once what was announced before is with the other shards.
-    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode) -> Next {
+    /// `text` says what was expected where `code` is an error.
+    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
         let kind = match p.qos {
+            // Nothing to answer, but what it retains must not pile up in the overflow.
+            QoS::AtMostOnce if p.retain => return self.after_announcements(conn, |_, _| {}),
             QoS::AtMostOnce => return Next::Go,
             QoS::AtLeastOnce => AckKind::PubAck,
             QoS::ExactlyOnce => AckKind::PubRec,
         };
         let Some(id) = p.packet_id else { return Next::Go };
+        if code.is_error() {
+            self.local.with_link(conn, |c, ctx| c.link.push_ack_with(kind, id, code, text, ctx));
+            return Next::Go;
+        }
         if self.mesh.flushed() >= self.mesh.mark() || !p.retain {
             self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
             return Next::Go;
@@ -197,19 +210,13 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// A route is full and the operator wants publishers to know (D9: `reject`).
-    fn refuse_full(&mut self, conn: Conn, index: u32, p: &Publish) -> Next {
+    fn refuse_full(&mut self, conn: Conn, p: &Publish) -> Next {
         let now = self.local.now;
         let wait_s = u64::from(self.local.options.reject_wait_s);
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
         let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
-        if p.qos == QoS::AtMostOnce {
-            if let Some(session) = self.local.sessions.get(index) {
-                self.local.ledger.record(&session.client_id, LossCause::QueueFullQos0, 1);
-            }
-            return Next::Go;
-        }
         if c.link.version == Version::V5 {
-            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED);
+            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full");
         }
         let until = c.full_until.unwrap_or(now.plus_s(wait_s));
         if now >= until {
@@ -232,7 +239,9 @@ impl<I: Io<Handover>> Shard<I> {
         let m = carried.view();
         let strategy = self.local.options.shared_strategy;
         let shards = self.router.plan(&mut self.trie, &m, strategy);
-        if self.router.matches.full && rejects(&self.local.options) {
+        // QoS 0 is nobody's promise: each full session drops its own copy, the others get theirs.
+        let promised = m.head.qos != QoS::AtMostOnce;
+        if promised && self.router.matches.full && rejects(&self.local.options) {
             return Routed::Full;
         }
         for target in bits(shards) {
@@ -265,6 +274,7 @@ impl<I: Io<Handover>> Shard<I> {
         routes.extend_from_slice(&self.router.matches.routes);
         let fan_out = self.deliver_routes(&routes, carried, origin);
         self.scratch.routes = routes;
+        self.close_filled();
         Routed::Done { any, fan_out }
     }
 
@@ -285,7 +295,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget -= subscribers as isize;
         // Nothing overtakes an earlier message of the same origin.
         let behind = self.fan_outs.iter().any(|f| f.origin == origin);
-        if subscribers <= FAN_OUT_AT_ONCE_MAX && !behind {
+        if subscribers <= self.fan_out_at_once && !behind {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
             } else if subscribers > 0 {
@@ -312,7 +322,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Goes on with fan-outs, in order, within the budget.
     pub(super) fn run_fan_outs(&mut self) {
-        let mut budget = FAN_OUT_AT_ONCE_MAX * 2;
+        let mut budget = self.fan_out_at_once * 2;
         while budget > 0 {
             let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
             let mut carried = Carried::kept(&fan_out.message);
@@ -327,7 +337,9 @@ impl<I: Io<Handover>> Shard<I> {
                 continue;
             }
             match fan_out.origin {
-                Origin::Conn(slot) => self.wake_slot(slot, |w| w == Wait::FanOut),
+                Origin::Conn(slot) => {
+                    self.wake_slot(slot, |w| w == Wait::FanOut);
+                }
                 Origin::Shard(source) => self.stalled &= !(1 << source),
                 Origin::Own => {}
             }
@@ -335,10 +347,12 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// Takes envelopes from the other shards.
+    /// Each source has a budget of its own, so that neither another one nor our own clients starve it.
     pub(super) fn drain_data(&mut self) {
         for source in 0..self.shards {
+            self.budget = (TICK_DELIVERIES_MAX / usize::from(self.shards)) as isize;
             for _ in 0..TICK_ENVELOPES_MAX {
-                if self.stalled & (1 << source) != 0 {
+                if self.budget <= 0 || self.stalled & (1 << source) != 0 {
                     break;
                 }
                 let Some(envelope) = self.mesh.next_data(source) else { break };
@@ -348,6 +362,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn deliver_envelope(&mut self, source: ShardId, envelope: &Envelope) {
+        self.budget -= 1;
         let mut carried = Carried::kept(&envelope.message);
         let topic = carried.view().topic;
         for key in envelope.picks.iter().flatten() {
@@ -420,7 +435,11 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// One fan-out of our own at a time: each holds its targets.
     fn try_own(&mut self, message: &Message) -> bool {
+        if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
+            return false;
+        }
         match self.route(&mut Carried::kept(message), Origin::Own) {
             Routed::Done { .. } => true,
             Routed::NoRoom(_) => false,
@@ -438,9 +457,11 @@ impl<I: Io<Handover>> Shard<I> {
             if self.waiters[at].is_empty() {
                 continue;
             }
-            for _ in 0..self.mesh.data_room(target) {
+            let mut room = self.mesh.data_room(target);
+            while room > 0 {
                 let Some(slot) = self.waiters[at].pop_front() else { break };
-                self.wake_slot(slot, |w| w == Wait::Room);
+                // Those that are gone use no room: it is for the next in line, whom nobody else wakes.
+                room -= usize::from(self.wake_slot(slot, |w| w == Wait::Room));
             }
         }
     }

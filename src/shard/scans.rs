@@ -81,11 +81,15 @@ impl<I: Io<Handover>> Shard<I> {
     /// Whether a session can take a page: its queue and its connection have room.
     fn has_room_for_page(&self, index: u32) -> bool {
         let o = &self.local.options;
-        let page = (SCAN_PAGE_MESSAGES as usize).min(o.max_mqueue as usize / 2);
         let Some(session) = self.local.sessions.get(index) else { return false };
         let link = session.conn.and_then(|c| self.local.conns.get(c));
         let flows = link.is_none_or(|c| c.link.backlog() < o.max_output_bytes as usize / 2);
-        flows && session.queue_below((o.max_mqueue as usize).saturating_sub(page).max(1))
+        flows && session.queue_below((o.max_mqueue + 1).saturating_sub(self.page_messages()) as usize)
+    }
+
+    /// Messages of one page: never more than half a queue holds, for they must all find room in it.
+    fn page_messages(&self) -> u32 {
+        (self.local.options.max_mqueue / 2).clamp(1, SCAN_PAGE_MESSAGES)
     }
 
     /// Goes on with the scans of sessions here, and answers those of other shards.
@@ -127,13 +131,14 @@ impl<I: Io<Handover>> Shard<I> {
         let (shard, filter, after) = (scans.shard, job.filter.clone(), scans.after.clone());
         if shard != self.me {
             scans.waiting = true;
-            let limit = SCAN_PAGE_MESSAGES;
+            let limit = self.page_messages();
             let request = ScanRequest { scan: number(slot), filter, after, limit };
             self.mesh.control(shard, Control::ScanRequest(Box::new(request)));
             return;
         }
         let mut page = std::mem::take(&mut self.scans.page);
-        let outcome = self.scan_here(&filter, after.as_deref(), SCAN_PAGE_MESSAGES, steps, &mut page);
+        let limit = self.page_messages();
+        let outcome = self.scan_here(&filter, after.as_deref(), limit, steps, &mut page);
         for message in page.drain(..) {
             self.deliver_retained(slot, &message);
         }
@@ -141,6 +146,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.page_done(slot, outcome);
     }
 
+    /// Fills a page with at most `limit` messages, and at least one where there is any, that fit into half of
+    /// what may wait on a connection: a page is asked for when the other half is free.
     fn scan_here(
         &mut self,
         filter: &str,
@@ -152,7 +159,20 @@ impl<I: Io<Handover>> Shard<I> {
         let filter = Filter::of_checked(filter);
         let budget = (*steps).min(1_024);
         *steps -= budget;
-        self.retained.scan(filter, after, self.local.now, budget, limit as usize, page)
+        let outcome = self.retained.scan(filter, after, self.local.now, budget, limit as usize, page);
+        let found = page.len();
+        let mut room = self.local.options.max_output_bytes as usize / 2;
+        let mut fits = |m: &Message| {
+            let left = room.checked_sub(m.bytes());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let fitting = page.iter().take_while(|m| fits(m)).count().max(1);
+        page.truncate(fitting);
+        match page.last() {
+            Some(last) if fitting < found => Scan::More { after: last.topic().into() },
+            _ => outcome,
+        }
     }
 
     /// One page of a scan is delivered.
@@ -191,7 +211,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut page = std::mem::take(&mut self.scans.page);
         let outcome =
             self.scan_here(&request.filter, request.after.as_deref(), request.limit, steps, &mut page);
-        let found = page.len() as u32;
+        let found = page.len();
         let scan = request.scan;
         let last = page.last().map(|m| m.topic().into());
         for message in page.drain(..) {
@@ -201,8 +221,7 @@ impl<I: Io<Handover>> Shard<I> {
         match outcome {
             Scan::Done => self.mesh.control(from, Control::ScanPage { scan, after: None }),
             // Nothing to tell yet: the requester would ask from the same place.
-            Scan::More { after } if found < request.limit => {
-                request.limit -= found;
+            Scan::More { after } if found == 0 => {
                 request.after = Some(after);
                 self.scans.due.push_back((from, request));
             }
@@ -228,7 +247,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.at(slot) else { return };
         let Some(scans) = &session.scans else { return };
         let Some(job) = scans.jobs.front() else { return };
-        if job.cancelled || scans.seen.contains(&key) {
+        let own = job.no_local && message.view().head.publisher == session.key; // [MQTT-3.8.3-3 of 5.0]
+        if own || job.cancelled || scans.seen.contains(&key) {
             return;
         }
         let qos = job.qos.min(message.view().head.qos);

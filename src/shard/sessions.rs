@@ -61,6 +61,8 @@ impl<I: Io<Handover>> Shard<I> {
         for delivery in shared {
             self.hand_on(delivery, 0);
         }
+        // What went to other members of a share group has left its queue.
+        self.note_queue(index);
         if expiry_s == 0 && end != End::Resumed {
             self.end_session(index);
         } else if expiry_s != u32::MAX {
@@ -125,7 +127,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.open_routes(index);
         self.local.forget_client(index);
         self.publish_will(will.map(|w| w.message(now)));
-        if self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16) {
+        let few = self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16);
+        if few && self.mesh.overflow_len() <= OVERFLOW_BACKGROUND_MAX {
             self.remove_subscriptions(index, usize::MAX);
         } else {
             self.cleanup.push_back(index);
@@ -264,6 +267,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Finds a member for a message of a share group. Each step delivers it or adds to the shards that were
     /// tried, once for members that are connected and once for the others.
     pub(super) fn place(&mut self, mut on: Box<HandOn>) {
+        self.local.counters.hand_ons += 1;
         loop {
             let found = self.trie.any_group_by_key(on.group);
             let wanted = if on.offline { Wanted::Offline } else { Wanted::Online };
@@ -308,6 +312,10 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(sub) = self.router.pick_member(&mut self.trie, group, &view, strategy, wanted) else {
             return false;
         };
+        // One that has ended is a member until its subscriptions are cleaned up, and takes nothing.
+        if self.local.sessions.get(sub.session).is_none_or(|s| s.ended) {
+            return false;
+        }
         let qos = crate::session::Session::terms(&sub, &view).0;
         if wanted == Wanted::Offline && qos == crate::message::QoS::AtMostOnce {
             return false;

@@ -2,7 +2,7 @@
 
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
+    Packet, PacketId, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
 };
 use crate::codec::{UnsubAck, Unsubscribe, Version};
 use crate::io::{Conn, Io};
@@ -21,6 +21,7 @@ impl<I: Io<Handover>> Shard<I> {
             Property::SubscriptionIdentifier(id) => Some(id),
             _ => None,
         });
+        self.check_answer(conn, s.filters.len())?;
         let mut codes = Vec::with_capacity(s.filters.len());
         let mut jobs = Vec::new();
         for (text, options) in s.filters.iter() {
@@ -35,6 +36,27 @@ impl<I: Io<Handover>> Shard<I> {
         });
         self.add_scans(index, jobs);
         Ok(next)
+    }
+
+    /// Whether the client takes a SUBACK or UNSUBACK with this many codes [MQTT-3.1.2-24 of 5.0]. It cannot be
+    /// left without an answer, so what it asks is refused before anything is done.
+    fn check_answer(&self, conn: Conn, filters: usize) -> Result<(), Fault> {
+        let Some(c) = self.local.conns.get(conn) else { return Ok(()) };
+        let packet_id = PacketId::MIN;
+        let bare = Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &[] });
+        // Fixed header, packet identifier and property length of one with no codes; two bytes more of length.
+        let most = bare.encoded_len(c.link.version) + 3 + filters;
+        if most <= c.link.packet_bytes_max as usize {
+            return Ok(());
+        }
+        let codes = vec![0; filters];
+        let suback = Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes: &codes });
+        if c.link.fits(&suback) {
+            return Ok(());
+        }
+        let (limit, needed) = (c.link.packet_bytes_max, suback.encoded_len(c.link.version));
+        let text = format!("expected an answer within the client's {limit} bytes, it would have {needed}");
+        Err(Fault::new(ReasonCode::PACKET_TOO_LARGE, text))
     }
 
     fn subscribe(
@@ -66,9 +88,11 @@ impl<I: Io<Handover>> Shard<I> {
         let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);
         let is_new = || {
             let known = self.trie.find(&to);
-            known.is_none_or(|k| !session.subscriptions.as_slice().contains(&k))
+            known.is_none_or(|k| self.trie.describe(k, index).is_none())
         };
-        if over && is_new() {
+        // Subscribing again asks for retained messages again, faster than a client that does not read takes them.
+        let scanning = session.scans.as_ref().map_or(0, |s| s.jobs.len()) + jobs.len() >= max_subscriptions;
+        if scanning || (over && is_new()) {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         let packed = SubOptions::new(
@@ -98,7 +122,8 @@ impl<I: Io<Handover>> Shard<I> {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained && to.group.is_none() {
-            jobs.push(ScanJob { filter: to.filter.as_str().into(), qos, id, cancelled: false });
+            let (filter, no_local) = (to.filter.as_str().into(), options.no_local);
+            jobs.push(ScanJob { filter, qos, id, no_local, cancelled: false });
         }
         debug_assert!(self.local.conns.get(conn).is_some());
         Ok(granted(qos))
@@ -109,6 +134,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let version = c.link.version;
         check_filters(version, u.filters.iter())?;
+        self.check_answer(conn, u.filters.len())?;
         let mut codes = Vec::with_capacity(u.filters.len());
         for text in u.filters.iter() {
             let levels_max = self.local.options.max_topic_levels as usize;

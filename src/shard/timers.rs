@@ -77,7 +77,10 @@ impl<I: Io<Handover>> Shard<I> {
                 self.shut(conn, Close::Reset);
             }
             Kind::Close => self.cut_off(conn),
-            Kind::FullRoute => self.wake_slot(timer.slot, |w| w == Wait::Full),
+            Kind::FullRoute if c.wait == Wait::Full => {
+                self.take_acks_ahead(conn);
+                self.wake_slot(timer.slot, |w| w == Wait::Full);
+            }
             Kind::KeepAlive if c.phase == Phase::Serving => {
                 // A connection that we do not decode is not silent; one that does not read is.
                 if !matches!(c.wait, Wait::Nothing | Wait::Output) {

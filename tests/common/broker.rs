@@ -65,11 +65,11 @@ impl Broker {
                 command.env_remove(name);
             }
         }
-        command.args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "info"]);
+        command.args(["--mqtt", "127.0.0.1:0", "--http", "off"]);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
-        let pin = ("broker.pin", "false");
-        let chosen = settings.iter().any(|(key, _)| *key == pin.0);
-        for (key, value) in settings.iter().chain((!chosen).then_some(&pin)) {
+        let usual = [("broker.pin", "false"), ("log.level", "info")];
+        let chosen = |name| settings.iter().any(|(key, _)| *key == name);
+        for (key, value) in settings.iter().chain(usual.iter().filter(|(key, _)| !chosen(*key))) {
             command.args(["--set", &format!("{key}={value}")]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -10,5 +10,24 @@
 mod broker;
 mod peer;
 
+use ringmq::codec::Version;
+
 pub use broker::{Broker, DRIVERS, Driver};
 pub use peer::{Login, Message, Peer, Read, Received, TIMEOUT, WillSpec, ids};
+
+/// The versions of MQTT that are told apart by what a session does.
+pub const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+
+/// Runs a test with both versions on every driver.
+pub fn everywhere(shards: usize, settings: &[(&str, &str)], test: impl Fn(&Broker, Version)) {
+    for &driver in DRIVERS {
+        let broker = Broker::start(driver, shards, settings);
+        VERSIONS.iter().for_each(|&version| test(&broker, version));
+        broker.stop();
+    }
+}
+
+/// An identifier that only this test and version use.
+pub fn named(name: &str, version: Version) -> String {
+    format!("{name}-{version:?}")
+}

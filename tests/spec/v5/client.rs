@@ -357,6 +357,21 @@ pub fn take(peer: &mut Peer, payload: &str) -> crate::common::Received {
     received
 }
 
+/// The next packets are these messages; they are acknowledged once all are there.
+pub fn take_all(peer: &mut Peer, payloads: &[&str]) {
+    let all: Vec<_> = payloads.iter().map(|payload| expect(peer, payload)).collect();
+    for publish in all.iter().map(publish_of) {
+        let Some(id) = publish.packet_id else { continue };
+        let two = publish.qos == QoS::ExactlyOnce;
+        peer.send_raw(&ack_bytes(if two { 0x50 } else { 0x40 }, id.get()));
+        if two {
+            assert_eq!(ack(peer, 0x62, id.get()), ReasonCode::SUCCESS);
+            peer.send_raw(&ack_bytes(0x70, id.get()));
+        }
+    }
+    peer.ping();
+}
+
 /// Its properties, in order.
 pub fn properties_of(received: &crate::common::Received) -> Vec<Property<'_>> {
     publish_of(received).properties.iter().collect()

@@ -1,7 +1,13 @@
 //! The statements of MQTT 5.0.
 
 mod client;
+mod connack;
+mod connect;
+mod deliver;
+mod publish;
+mod qos;
 mod strings;
+mod will;
 
 use crate::coverage::Section;
 use crate::harness::Suite;
@@ -12,7 +18,15 @@ pub const SUITE: Suite = Suite {
     tag: "v5",
     statements: STATEMENTS,
     coverage: "coverage.toml",
-    files: &[strings::CASES],
+    files: &[
+        strings::CASES,
+        connect::CASES,
+        will::CASES,
+        connack::CASES,
+        publish::CASES,
+        deliver::CASES,
+        qos::CASES,
+    ],
 };
 
 /// The 251 statements of the standard of 7 March 2019.

@@ -29,14 +29,8 @@ cases! {
 }
 
 /// UTF-16 surrogates, an overlong form, a cut character, a lone continuation, beyond U+10FFFF.
-const ILL_FORMED: [&[u8]; 6] = [
-    b"a\xED\xA0\x80",
-    b"a\xED\xBF\xBF",
-    b"a\xC0\xAF",
-    b"a\xE2\x82",
-    b"a\x80",
-    b"a\xF4\x90\x80\x80",
-];
+const ILL_FORMED: [&[u8]; 6] =
+    [b"a\xED\xA0\x80", b"a\xED\xBF\xBF", b"a\xC0\xAF", b"a\xE2\x82", b"a\x80", b"a\xF4\x90\x80\x80"];
 
 fn subscribe_raw(filter: &[u8]) -> Vec<u8> {
     packet(0x82, &[&two(1), &[0], &text(filter), &[0]])
@@ -376,7 +370,9 @@ fn a_packet_cut_short_or_with_more_than_its_fields_is_malformed(s: &Scene) {
 
 fn packet_types_of_a_server_are_protocol_errors(s: &Scene) {
     let connack = packet(0x20, &[&[0, 0, 0]]);
-    for bytes in [connack, packet(0x90, &[&two(1), &[0, 0]]), packet(0xB0, &[&two(1), &[0, 0]]), vec![0xD0, 0]] {
+    for bytes in
+        [connack, packet(0x90, &[&two(1), &[0, 0]]), packet(0xB0, &[&two(1), &[0, 0]]), vec![0xD0, 0]]
+    {
         faulty(s, &bytes, ReasonCode::PROTOCOL_ERROR);
     }
 }

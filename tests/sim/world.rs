@@ -1,0 +1,333 @@
+//! One run: shards, clients and time under a seeded scheduler, in one thread.
+//!
+//! A shard that says it sleeps is ticked again when its driver has something for it, when its deadline has
+//! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
+
+use crate::client::{Client, Cx};
+use crate::kernel::{Net, SharedNet, SimIo};
+use crate::net::Wire;
+use crate::oracle::Oracle;
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::{note, trace};
+use ringmq::io::ListenSpec;
+use ringmq::map::Keyed;
+use ringmq::mesh::mesh_sized;
+use ringmq::shard::{Command, Parts, Shard};
+use ringmq::time::Moment;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::{Sender, channel};
+
+/// Steps of the scheduler before a run counts as one that does not come to rest.
+const SETTLE_STEPS_MAX: u64 = 400_000;
+/// Virtual milliseconds that a world may take to come to rest.
+const SETTLE_MS_MAX: u64 = 3_600_000;
+/// Virtual milliseconds that a quiet world is watched for timers.
+const QUIET_MS: u64 = 12_000;
+
+pub struct Node {
+    pub shard: Shard<SimIo>,
+    /// What it said before it went to sleep; `None`: it is awake.
+    deadline: Option<Moment>,
+    _commands: Sender<Command>,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub net: SharedNet,
+    pub nodes: Vec<Node>,
+    pub clients: Vec<Client>,
+    pub oracle: Oracle,
+    scheduler: Random,
+    choices: Random,
+    pub steps: u64,
+    pub settling: bool,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let plan = Plan::new(seed);
+        note!("{plan:#?}");
+        let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
+        let net = Rc::new(RefCell::new(Net::new(plan.shards, wire)));
+        let mut world = World {
+            nodes: nodes(&plan, &net),
+            net,
+            clients: Vec::new(),
+            oracle: Oracle::default(),
+            scheduler: Random::new(seed, 3),
+            choices: Random::new(seed, 4),
+            steps: 0,
+            settling: false,
+            plan,
+        };
+        for profile in world.plan.profiles.clone() {
+            world.add_client(profile);
+        }
+        if world.plan.shards == 16 {
+            trace::reached("16 shards");
+        }
+        world
+    }
+
+    pub fn add_client(&mut self, profile: crate::plan::Profile) -> usize {
+        let index = self.oracle.client(profile.id.clone(), profile.anonymous);
+        self.clients.push(Client::new(index, profile));
+        index
+    }
+
+    pub fn now(&self) -> u64 {
+        self.net.borrow().wire.now
+    }
+
+    fn advance(&mut self, to: u64) {
+        self.net.borrow_mut().wire.now = to;
+    }
+
+    /// Clients act, everything goes wrong.
+    pub fn chaos(&mut self) {
+        let mut actions = self.plan.actions;
+        while actions > 0 {
+            self.step_begins();
+            match self.scheduler.below(100) {
+                0..50 => self.tick_any(),
+                50..74 => {
+                    let client = self.scheduler.below(self.clients.len());
+                    self.client(client, |client, cx| client.step(cx));
+                }
+                74..86 => {
+                    actions -= 1;
+                    let client = self.scheduler.below(self.clients.len());
+                    self.client(client, |client, cx| client.act(cx));
+                }
+                _ => {
+                    let mut ms = self.scheduler.range(0, 3);
+                    if self.scheduler.chance(self.plan.jump) {
+                        trace::reached("clock jump");
+                        ms = self.scheduler.pick(&[1_000, 4_000, 40_000, 400_000]);
+                    }
+                    let now = self.now();
+                    self.advance(now + ms);
+                }
+            }
+        }
+    }
+
+    fn step_begins(&mut self) {
+        self.steps += 1;
+        trace::at(self.now(), self.steps);
+    }
+
+    fn tick_any(&mut self) {
+        let shard = self.scheduler.below(self.nodes.len());
+        if self.plan.slow == Some(shard) && !self.scheduler.chance(40) {
+            trace::reached("slow shard");
+            return;
+        }
+        if self.is_runnable(shard) || self.scheduler.chance(20) {
+            self.tick(shard);
+        }
+    }
+
+    fn is_runnable(&self, shard: usize) -> bool {
+        let now = self.now();
+        let Some(deadline) = self.nodes[shard].deadline else { return true };
+        deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
+    }
+
+    fn tick(&mut self, shard: usize) {
+        let node = &mut self.nodes[shard];
+        node.shard.work(node.deadline);
+        node.deadline = node.shard.prepare();
+        let (_, leased) = self.net.borrow().kernels[shard].held();
+        assert_eq!(leased, 0, "shard {shard} keeps receive buffers from tick to tick");
+    }
+
+    pub fn client(&mut self, at: usize, f: impl FnOnce(&mut Client, &mut Cx)) {
+        let net = &mut *self.net.borrow_mut();
+        let mut cx = Cx {
+            wire: &mut net.wire,
+            oracle: &mut self.oracle,
+            r: &mut self.choices,
+            plan: &self.plan,
+            settle: self.settling,
+        };
+        f(&mut self.clients[at], &mut cx);
+    }
+
+    /// No faults any more: everybody connects, and everything that is due arrives.
+    pub fn settle(&mut self) {
+        note!("---- settle");
+        self.settling = true;
+        {
+            let wire = &mut self.net.borrow_mut().wire;
+            wire.faults.table = usize::MAX;
+            (wire.faults.enfile, wire.faults.accept_fails) = (0, 0);
+            (0..wire.sockets.len()).for_each(|socket| wire.bury(socket));
+        }
+        for at in 0..self.clients.len() {
+            // A connection that is not served yet, or whose client would not ping, starts anew.
+            if self.clients[at].link.as_ref().is_some_and(|l| !l.connect_sent || l.no_ping) {
+                self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Fin));
+            }
+        }
+        self.run_until_rest(|world| {
+            for at in 0..world.clients.len() {
+                if world.clients[at].link.is_none() {
+                    world.client(at, |client, cx| client.connect(cx));
+                }
+            }
+            world.clients.iter().all(Client::is_calm)
+        });
+    }
+
+    /// Runs everything that can run, and time where nothing can, until `done` and then nothing for a while.
+    pub fn run_until_rest(&mut self, mut done: impl FnMut(&mut World) -> bool) {
+        let (first_step, start) = (self.steps, self.now());
+        let mut quiet_since = None;
+        loop {
+            let calm = done(self);
+            let mut ran = false;
+            for shard in 0..self.nodes.len() {
+                if self.is_runnable(shard) && !self.scheduler.chance(100) {
+                    self.step_begins();
+                    if self.steps - first_step > SETTLE_STEPS_MAX - 20 {
+                        note!("ticks shard {shard}{}", self.net.borrow().describe(shard));
+                    }
+                    self.tick(shard);
+                    ran = true;
+                }
+            }
+            for at in 0..self.clients.len() {
+                let now = self.now();
+                let due = self.clients[at].next_due(&self.net.borrow().wire);
+                let ghosts = !self.clients[at].ghosts.is_empty();
+                if ghosts || due.is_some_and(|due| due <= now) {
+                    self.step_begins();
+                    if self.steps - first_step > SETTLE_STEPS_MAX - 20 {
+                        note!("steps client {at} due {due:?}");
+                    }
+                    self.client(at, |client, cx| client.step(cx));
+                    ran |= !ghosts;
+                }
+            }
+            let now = self.now();
+            assert!(
+                self.steps - first_step < SETTLE_STEPS_MAX && now - start < SETTLE_MS_MAX,
+                "the world does not come to rest after {} steps and {} ms: {}",
+                self.steps - first_step,
+                now - start,
+                self.restless()
+            );
+            if ran || (0..self.nodes.len()).any(|shard| self.is_runnable(shard)) {
+                continue;
+            }
+            if !calm {
+                quiet_since = None;
+            }
+            let since = *quiet_since.get_or_insert(now);
+            match self.next_due() {
+                _ if calm && now - since >= QUIET_MS => return,
+                Some(due) if due <= now + 60_000 || !calm => self.advance(due.max(now + 1)),
+                _ if calm => self.advance(now + QUIET_MS),
+                _ => panic!("the world hangs: {}", self.restless()),
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        let net = self.net.borrow();
+        let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
+        let timers =
+            self.nodes.iter().filter_map(|n| n.deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
+        let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
+        shards.chain(timers).chain(clients).min()
+    }
+
+    /// Who still waits for something.
+    fn restless(&self) -> String {
+        let mut text = String::new();
+        for client in self.clients.iter().filter(|c| !c.is_calm()) {
+            let link = client.link.as_ref();
+            text += &format!(
+                "\n  {}: up {:?} unacked {:?} awaited {:?} out {:?} ghosts {:?}",
+                client.profile.id,
+                link.map(|l| l.up),
+                client.outgoing,
+                link.map(|l| &l.awaited),
+                link.map(|l| l.out.len()),
+                client.ghosts
+            );
+        }
+        for (at, node) in self.nodes.iter().enumerate() {
+            let seen = node.shard.inspect();
+            let due = self.net.borrow().next_due(at);
+            text += &format!(
+                "\n  shard {at}: {:?} asleep until {:?}, driver {due:?}",
+                seen.unfinished, node.deadline
+            );
+            text += &self.net.borrow().describe(at);
+        }
+        text
+    }
+
+    /// Everybody leaves for good; nothing may stay behind.
+    pub fn tear_down(&mut self) {
+        note!("---- tear down");
+        for at in 0..self.clients.len() {
+            self.clients[at].farewell();
+        }
+        self.run_until_rest(|world| world.clients.iter().all(|c| c.link.is_none()));
+        // Sessions of 3.x end after hours.
+        let now = self.now();
+        self.advance(now + 110_000_000);
+        self.run_until_rest(|_| true);
+        for (at, node) in self.nodes.iter().enumerate() {
+            let seen = node.shard.inspect();
+            assert_eq!(seen.sessions, [], "shard {at} keeps sessions");
+            assert_eq!(seen.connections, 0, "shard {at} keeps connections");
+            assert_eq!(seen.unfinished, [""; 0], "shard {at} has work left");
+            let r = seen.routes;
+            assert_eq!(
+                (r.filters, r.subscriptions, r.groups, r.exact_keys),
+                (0, 0, 0, 0),
+                "shard {at} keeps routes"
+            );
+            assert_eq!(
+                self.net.borrow().kernels[at].held(),
+                (0, 0),
+                "shard {at} keeps descriptors or buffers"
+            );
+        }
+    }
+}
+
+fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
+    let meshes = mesh_sized(plan.shards, plan.rings.0, plan.rings.1);
+    let mut random = Random::new(plan.seed, 5);
+    let node = |(me, mesh)| {
+        let (commands, inbox) = channel();
+        let (reply, _) = channel();
+        let addr = "127.0.0.1:1883".parse().expect("an address");
+        let spec = ListenSpec { addr, backlog: 1_024 };
+        commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
+        let mut shard = Shard::new(Parts {
+            io: SimIo { net: Rc::clone(net), me },
+            mesh,
+            me: me as u16,
+            shards: plan.shards,
+            keyed: Keyed::new(plan.seed),
+            seed: random.next(),
+            options: plan.options,
+            log_lines_per_s: 0,
+            commands: inbox,
+            fan_out_at_once: plan.fan_out_at_once,
+        });
+        let deadline = shard.prepare();
+        shard.work(deadline);
+        let deadline = shard.prepare();
+        Node { shard, deadline, _commands: commands }
+    };
+    meshes.into_iter().enumerate().map(node).collect()
+}
