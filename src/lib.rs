@@ -30,4 +30,5 @@ pub mod shard;
 
 pub mod config;
 
+pub mod bench;
 pub mod broker;

@@ -138,6 +138,16 @@ pub const TIMER_GRANULE_MS: u64 = 256;
 pub const RING_SUBMISSIONS: u32 = 1_024;
 /// Entries of a ring's completion queue.
 pub const RING_COMPLETIONS: u32 = 16_384;
+/// Rings of one shard at most: one, and annexes where the limit of open files keeps its table small.
+pub const RINGS_PER_SHARD_MAX: usize = 64;
+/// Entries of an annex ring's submission queue.
+pub const ANNEX_SUBMISSIONS: u32 = 256;
+/// Entries of an annex ring's completion queue.
+pub const ANNEX_COMPLETIONS: u32 = 4_096;
+/// Receive buffers of an annex ring.
+pub const ANNEX_RECEIVE_BUFFERS: u16 = 64;
+/// Bytes of a receive buffer of an annex ring.
+pub const ANNEX_RECEIVE_BUFFER_BYTES: u32 = 2_048;
 /// Sends that are expected to end between two turns. More are possible: the kernel keeps the completions that
 /// find no room, and the overflow is counted.
 pub const SENDS_PER_TURN: usize = 4_096;
@@ -154,7 +164,7 @@ pub const CLOSE_CANCEL_MS: u64 = 5_000;
 pub const CANCEL_ALL_MS: u64 = 1_000;
 
 // One completion for each receive buffer, send, arrival (and the two of each hand-over), accept, address that is
-// asked for, and shard that wakes us.
+// asked for, shard that wakes us, and annex ring that has something.
 const _: () = assert!(
     RING_COMPLETIONS as usize
         >= RECEIVE_BUFFERS as usize
@@ -164,4 +174,5 @@ const _: () = assert!(
             + ACCEPTS_PER_WAKE
             + NAMING_MAX
             + SHARDS_MAX
+            + RINGS_PER_SHARD_MAX
 );

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use ringmq::api::{Api, State};
+use ringmq::bench::{BenchArgs, bench};
 use ringmq::broker::Broker;
 use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
 use ringmq::log::Log;
@@ -39,6 +40,8 @@ enum Command {
     },
     /// Prints the configuration file with every key, its meaning and its default.
     PrintConfig,
+    /// Loads a broker with clients, checks every delivery, and reports rates and latencies.
+    Bench(Box<BenchArgs>),
     /// Prints the version.
     Version,
 }
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Some(Command::Start(options)) => start(&options),
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::PrintConfig) => print(document().trim_end()),
+        Some(Command::Bench(arguments)) => load(&arguments),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
     }
 }
@@ -108,6 +112,25 @@ fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// The load generator. The first SIGINT ends a run early, with its report; the second one at once.
+fn load(arguments: &BenchArgs) -> ExitCode {
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let follow = move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return };
+            interrupt.recv().await;
+            // Nobody listens any more when it is over anyway.
+            let _ = stop.send(());
+            interrupt.recv().await;
+            std::process::exit(130);
+        });
+    };
+    // Without the thread, SIGINT ends the process without a report.
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(follow);
+    bench(arguments, stopped)
 }
 
 fn check_config(file: &Path) -> ExitCode {

@@ -121,7 +121,6 @@ macro_rules! causes {
 }
 
 causes! {
-    QueueFullQos0 "queue_full_qos0" "The session's queue was full of messages, and this one had QoS 0.",
     QueueFull "queue_full" "The session's queue was full of messages.",
     QueueBytesFull "queue_bytes_full" "The session's queue was full of bytes.",
     OutputFull "output_full" "The connection's output was full, and the message had QoS 0.",

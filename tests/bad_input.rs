@@ -269,6 +269,51 @@ fn a_connect_that_dribbles_in_is_cut_off_after_the_time_limit() {
 }
 
 #[test]
+fn mqtt_3_1_2_22_what_a_client_receives_is_no_sign_of_its_life() {
+    for driver in DRIVERS {
+        let mut scene = Scene::new(*driver, &[]);
+        for version in [V311, V5] {
+            let login = Login { keep_alive_s: 1, ..Login::new(version, "bad") };
+            let (mut silent, _) = Peer::login(&scene.broker, &login);
+            scene.connects += 1;
+            silent.subscribe("tick", QoS::AtMostOnce);
+            let ended = (0..200).any(|_| {
+                scene.from.publish("tick", b"x", QoS::AtMostOnce, false);
+                std::thread::sleep(Duration::from_millis(50));
+                match silent.read_packet(Duration::from_millis(100)) {
+                    Read::Closed => true,
+                    Read::Packet(p) => matches!(p.packet(), Packet::Disconnect(d) if d.code == ReasonCode::KEEP_ALIVE_TIMEOUT),
+                    Read::TimedOut => false,
+                }
+            });
+            assert!(ended, "{version:?}");
+        }
+        assert_eq!(scene.end_with_losses().counter("keep_alive_timeouts"), 2);
+    }
+}
+
+#[test]
+fn one_subscribe_cannot_ask_for_retained_messages_without_bound() {
+    for driver in DRIVERS {
+        let mut scene = Scene::new(*driver, &[("mqtt.max_subscriptions", "5")]);
+        let mut peer = scene.client(V5);
+        let filters = [("same", SubscribeOptions::default()); 12];
+        let packet_id = peer.packet_id();
+        peer.send(&Packet::Subscribe(ringmq::codec::Subscribe {
+            packet_id,
+            properties: ringmq::codec::Properties::EMPTY,
+            filters: ringmq::codec::Filters::new(&filters),
+        }));
+        let suback = peer.next();
+        let full = ReasonCode::QUOTA_EXCEEDED.0;
+        let wanted = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, full, full];
+        assert!(matches!(suback.packet(), Packet::SubAck(s) if s.codes == wanted), "{suback:?}");
+        peer.disconnect();
+        scene.end();
+    }
+}
+
+#[test]
 fn packets_that_the_standard_forbids() {
     for driver in DRIVERS {
         let mut scene = Scene::new(*driver, &[]);

@@ -151,7 +151,7 @@ pub const KEYS: &[Key] = keys! {
     "broker.pin" broker.pin RESTART Kind::Flag,
         "Whether each shard stays on a core of its own. Turn it off where other programs need the same cores.";
     "broker.max_connections" broker.max_connections RESTART number("connections", 0, 100_000_000),
-        "Connections that the broker takes at most. 0: as many as its file descriptors allow.";
+        "Connections that the broker takes at most. 0: as many for each shard as the limit of open files (`ulimit -n`). With io_uring there may be more than that.";
     "broker.backlog" broker.backlog RESTART number("connections", 1, 65_535),
         "Connections that may wait to be accepted, for each listener and shard. The kernel cuts it to `net.core.somaxconn`.";
     "broker.peer_address" broker.peer_address RESTART Kind::Flag,

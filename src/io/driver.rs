@@ -6,7 +6,7 @@ use super::{Close, Conn, Epoll, Event, Io, Lease, ListenSpec, Read, ShardId, Uri
 use crate::limits;
 use crate::time::Moment;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -15,9 +15,12 @@ use std::time::Instant;
 /// What a driver is built with.
 #[derive(Clone, Debug)]
 pub struct DriverOptions {
-    /// Connections at most, arrivals from other shards included; at least 1. The driver takes fewer where
-    /// the limit of open files is lower, which the caller raises first.
+    /// Connections at most, arrivals from other shards included. 0: what one table of descriptors holds, which
+    /// is the limit of open files (the caller raises it first). With more than that io_uring takes further
+    /// rings, up to [`limits::RINGS_PER_SHARD_MAX`]; epoll takes no more than the limit of open files.
     pub connections_max: u32,
+    /// Descriptors in the table of one ring at most; 0: the limit of open files.
+    pub table_max: u32,
     /// Receive buffers, a power of two up to 32,768.
     pub receive_buffers: u16,
     /// Bytes of each receive buffer.
@@ -31,7 +34,8 @@ pub struct DriverOptions {
 impl Default for DriverOptions {
     fn default() -> DriverOptions {
         DriverOptions {
-            connections_max: limits::CONNECTIONS_PER_SHARD_MAX,
+            connections_max: 0,
+            table_max: 0,
             receive_buffers: limits::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES as u32,
             peer_address: true,
@@ -55,6 +59,8 @@ pub struct IoStats {
     pub completions: u64,
     /// Connections accepted.
     pub accepts: u64,
+    /// Connections asked for by `connect`.
+    pub connects: u64,
     /// Sends that ended, with or without an error.
     pub sends: u64,
     /// Bytes received.
@@ -102,16 +108,27 @@ pub struct Address<H> {
 /// The way in for connections.
 #[derive(Debug)]
 pub(super) enum Door<H> {
-    /// A duplicate of the ring's descriptor, so that its number cannot be reused under us.
-    Ring(Arc<OwnedFd>),
+    /// Duplicates of the descriptors of all rings, so that their numbers cannot be reused under us. The first
+    /// is the one to wake.
+    Rings(Arc<[OwnedFd]>),
     /// The epoll driver's inbox.
     Inbox(Sender<Post<H>>),
+}
+
+impl<H> Address<H> {
+    /// Rings behind it.
+    pub(super) fn rings(&self) -> usize {
+        match &self.door {
+            Door::Rings(rings) => rings.len(),
+            Door::Inbox(_) => 0,
+        }
+    }
 }
 
 impl<H> Clone for Address<H> {
     fn clone(&self) -> Address<H> {
         let door = match &self.door {
-            Door::Ring(fd) => Door::Ring(Arc::clone(fd)),
+            Door::Rings(rings) => Door::Rings(Arc::clone(rings)),
             Door::Inbox(sender) => Door::Inbox(sender.clone()),
         };
         Address { waker: self.waker.clone(), door }
@@ -232,6 +249,10 @@ impl<H: Send> Io<H> for Driver<H> {
 
     fn accept_stop(&mut self) {
         delegate!(self, io => io.accept_stop());
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Conn> {
+        delegate!(self, io => io.connect(to, from))
     }
 
     fn read(&mut self, conn: Conn, mode: Read) {

@@ -14,12 +14,13 @@ use crate::limits;
 use crate::time::Moment;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, channel};
 
 mod accepting;
 mod closing;
+mod connecting;
 mod moving;
 mod reading;
 mod slots;
@@ -70,6 +71,10 @@ pub struct Epoll<H> {
 impl<H: Send> Epoll<H> {
     /// Builds the driver of the calling thread.
     pub fn new(options: &DriverOptions) -> io::Result<Epoll<H>> {
+        let connections_max = match options.connections_max {
+            0 => limits::CONNECTIONS_PER_SHARD_MAX,
+            max => max,
+        };
         // SAFETY: epoll_create1 takes no pointer.
         let fd = net::check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: a new descriptor that nobody else knows.
@@ -77,7 +82,7 @@ impl<H: Send> Epoll<H> {
         let waker = Waker::new()?;
         let (sender, inbox) = channel();
         let driver = Epoll {
-            options: options.clone(),
+            options: DriverOptions { connections_max, ..options.clone() },
             poll,
             address: Address { waker: waker.clone(), door: Door::Inbox(sender) },
             waker,
@@ -215,7 +220,8 @@ impl<H: Send> Epoll<H> {
         slot.readable |= slot.ended || ready & libc::EPOLLIN != 0;
         slot.writable |= failed || ready & libc::EPOLLOUT != 0;
         let reads = slot.armed != Armed::Nothing || slot.phase == Phase::Lingering;
-        if (slot.readable && reads) || (slot.writable && slot.outgoing != NOTHING) {
+        let writes = slot.outgoing != NOTHING || slot.phase == Phase::Connecting;
+        if (slot.readable && reads) || (slot.writable && writes) {
             self.enqueue(conn);
         }
     }
@@ -241,6 +247,10 @@ impl<H: Send> Io<H> for Epoll<H> {
 
     fn accept_stop(&mut self) {
         self.listeners.clear();
+    }
+
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Conn> {
+        self.begin_connect(to, from)
     }
 
     fn read(&mut self, conn: Conn, mode: Read) {
@@ -277,7 +287,8 @@ impl<H: Send> Io<H> for Epoll<H> {
         }
         slot.armed = Armed::Nothing;
         match how {
-            Close::Flush if slot.phase != Phase::Open => {}
+            Close::Flush if matches!(slot.phase, Phase::Flushing | Phase::Lingering) => {}
+            Close::Flush if slot.phase == Phase::Connecting => self.finish(conn),
             Close::Flush if slot.outgoing == NOTHING => self.linger(conn),
             Close::Flush => slot.phase = Phase::Flushing,
             Close::Now => self.finish(conn),

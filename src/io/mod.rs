@@ -29,7 +29,7 @@ pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;
 
 use crate::time::Moment;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Index of a connection in its driver; dense, reused after it closed.
 pub type Conn = u32;
@@ -149,6 +149,14 @@ pub enum Event<H> {
         /// Why (`ENFILE`: the target's table is full).
         errno: i32,
     },
+    /// An attempt of [`Io::connect`] ended. Nothing is armed on the connection.
+    Connected {
+        /// The connection, as `connect` named it.
+        conn: Conn,
+        /// `None`: it is open. Else the errno that ended the attempt (`ECONNREFUSED`, `ETIMEDOUT`, ...); the
+        /// index is still the caller's, who gives it back by [`Io::close`].
+        error: Option<i32>,
+    },
     /// Somebody rang this shard's doorbell.
     Woken,
 }
@@ -168,8 +176,21 @@ pub trait Io<H: Send> {
     /// Closes all listeners, for a drain.
     fn accept_stop(&mut self);
 
-    /// Arms a read. Legal when no read is armed: after `Accepted`, `Arrived`, a `Once`'s `Data`, `ReadEnded`
-    /// or `Ready`.
+    /// Opens a connection to `to`, without blocking and with `TCP_NODELAY`. The index is the caller's at once
+    /// and ends like every other, by `close` and its `Closed`. The attempt ends in one `Connected`, before
+    /// which nothing but `close` is legal; after `close` it may still come, before the `Closed`. `Flush` ends
+    /// an attempt as `Now` does.
+    ///
+    /// `from` binds the source address and leaves the port to the kernel until it knows the peer
+    /// (`IP_BIND_ADDRESS_NO_PORT`), so that each source address has all ports for each destination.
+    ///
+    /// An error means that there is no index and that no event follows: `ENFILE` (the table is full), `EMFILE`
+    /// (no descriptor is left), `EADDRNOTAVAIL` (`from` is not an address of this host), `EINVAL` or
+    /// `EAFNOSUPPORT` (the addresses are of different families). The head-room for arrivals is not kept.
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<Conn>;
+
+    /// Arms a read. Legal when no read is armed: after `Accepted`, `Arrived`, `Connected`, a `Once`'s `Data`,
+    /// `ReadEnded` or `Ready`.
     fn read(&mut self, conn: Conn, mode: Read);
 
     /// Gives a receive buffer back.

@@ -93,31 +93,94 @@ fn stream_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn bind(fd: RawFd, addr: &SocketAddr) -> io::Result<()> {
-    match addr {
-        SocketAddr::V4(a) => {
-            // SAFETY: all zeroes is a valid sockaddr_in.
-            let mut raw: libc::sockaddr_in = unsafe { zeroed() };
-            raw.sin_family = libc::AF_INET as libc::sa_family_t;
-            raw.sin_port = a.port().to_be();
-            raw.sin_addr.s_addr = u32::from_ne_bytes(a.ip().octets());
-            bind_raw(fd, &raw)
+/// A socket address as the kernel reads it.
+#[repr(C)]
+pub(super) union RawAddress {
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl RawAddress {
+    pub(super) fn new(addr: &SocketAddr) -> RawAddress {
+        // SAFETY: all zeroes is valid for both forms.
+        let mut whole: RawAddress = unsafe { zeroed() };
+        match addr {
+            SocketAddr::V4(a) => {
+                // SAFETY: all zeroes is a valid sockaddr_in.
+                let mut raw: libc::sockaddr_in = unsafe { zeroed() };
+                raw.sin_family = libc::AF_INET as libc::sa_family_t;
+                raw.sin_port = a.port().to_be();
+                raw.sin_addr.s_addr = u32::from_ne_bytes(a.ip().octets());
+                whole.v4 = raw;
+            }
+            SocketAddr::V6(a) => {
+                // SAFETY: all zeroes is a valid sockaddr_in6.
+                let mut raw: libc::sockaddr_in6 = unsafe { zeroed() };
+                raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                raw.sin6_port = a.port().to_be();
+                raw.sin6_addr.s6_addr = a.ip().octets();
+                raw.sin6_scope_id = a.scope_id();
+                whole.v6 = raw;
+            }
         }
-        SocketAddr::V6(a) => {
-            // SAFETY: all zeroes is a valid sockaddr_in6.
-            let mut raw: libc::sockaddr_in6 = unsafe { zeroed() };
-            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            raw.sin6_port = a.port().to_be();
-            raw.sin6_addr.s6_addr = a.ip().octets();
-            raw.sin6_scope_id = a.scope_id();
-            bind_raw(fd, &raw)
-        }
+        whole
+    }
+
+    pub(super) fn pointer(&self) -> *const libc::sockaddr {
+        (self as *const RawAddress).cast()
+    }
+
+    /// Bytes of it that count. The kernel takes the longer form for both families.
+    pub(super) fn len(&self) -> libc::socklen_t {
+        size_of::<RawAddress>() as libc::socklen_t
     }
 }
 
-fn bind_raw<T>(fd: RawFd, raw: &T) -> io::Result<()> {
-    // SAFETY: `raw` is a socket address of the size given, alive during the call.
-    check(unsafe { libc::bind(fd, (raw as *const T).cast(), size_of::<T>() as libc::socklen_t) }).map(drop)
+fn bind(fd: RawFd, addr: &SocketAddr) -> io::Result<()> {
+    let raw = RawAddress::new(addr);
+    // SAFETY: a socket address of the length given, alive during the call.
+    check(unsafe { libc::bind(fd, raw.pointer(), raw.len()) }).map(drop)
+}
+
+/// A socket that is to be connected to `to`, bound to the address `from` but to no port yet.
+pub(super) fn outgoing(to: &SocketAddr, from: Option<IpAddr>, nonblocking: bool) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mode = if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+    // SAFETY: socket takes no pointer.
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | mode, 0) })?;
+    // SAFETY: a new descriptor that nobody else knows.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if let Some(from) = from {
+        // It holds for both families.
+        set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        bind(fd, &SocketAddr::new(from, 0))?;
+    }
+    Ok(socket)
+}
+
+/// Begins to connect a non-blocking socket. Whether it is connected already; else it becomes writable.
+pub(super) fn connect(fd: RawFd, to: &SocketAddr) -> io::Result<bool> {
+    let raw = RawAddress::new(to);
+    // SAFETY: a socket address of the length given, alive during the call.
+    match check(unsafe { libc::connect(fd, raw.pointer(), raw.len()) }) {
+        Ok(_) => Ok(true),
+        // Interrupted or not, the attempt goes on by itself.
+        Err(e) if matches!(errno(&e), libc::EINPROGRESS | libc::EINTR) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The error that ended an attempt to connect, if one did.
+pub(super) fn socket_error(fd: RawFd) -> Option<i32> {
+    let (mut value, mut len) = (0i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: room for the four bytes announced.
+    match check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut value).cast(), &mut len)
+    }) {
+        Ok(_) => (value != 0).then_some(value),
+        Err(e) => Some(errno(&e)),
+    }
 }
 
 fn local_address(fd: RawFd) -> io::Result<SocketAddr> {

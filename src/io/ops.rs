@@ -2,9 +2,10 @@
 //!
 //! `user_data` is the operation (8 bits), the generation of the slot (24 bits) and its index (32 bits), so a
 //! late completion does not reach the next owner of a slot. For a connection that arrives it is the operation
-//! and the pointer (56 bits) of what travels with it.
+//! and the pointer (56 bits) of what travels with it. A call that is waited for at once has operation 0.
 
 use super::buffers::GROUP;
+use super::net::RawAddress;
 use super::selftest::Features;
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
@@ -26,6 +27,8 @@ pub(super) enum Op {
     /// A receive of a lingering connection, which keeps nothing.
     Discard,
     Send,
+    /// An attempt to connect.
+    Connect,
     /// A shutdown or a socket option, on the way to closing.
     Prepare,
     Close,
@@ -39,17 +42,20 @@ pub(super) enum Op {
     Woken,
     /// A thread without a ring woke us.
     Bell,
+    /// An annex ring has completions; the index is the ring's.
+    Annex,
     /// Nobody waits for this one.
     Forget,
 }
 
-const OPS: [Op; 14] = [
+const OPS: [Op; 16] = [
     Op::Accept,
     Op::Install,
     Op::Receive,
     Op::Poll,
     Op::Discard,
     Op::Send,
+    Op::Connect,
     Op::Prepare,
     Op::Close,
     Op::HandOver,
@@ -57,6 +63,7 @@ const OPS: [Op; 14] = [
     Op::Arrival,
     Op::Woken,
     Op::Bell,
+    Op::Annex,
     Op::Forget,
 ];
 
@@ -134,6 +141,11 @@ pub(super) fn poll(slot: u32) -> Entry {
     opcode::PollAdd::new(Fixed(slot), libc::POLLIN as u32).build()
 }
 
+/// A poll of another ring.
+pub(super) fn poll_ring(fd: RawFd) -> Entry {
+    opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build()
+}
+
 /// A poll of a plain descriptor that stays armed.
 pub(super) fn poll_bell(fd: RawFd) -> Entry {
     opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true).build()
@@ -158,6 +170,17 @@ static NOWHERE: libc::sockaddr =
 pub(super) fn reset(slot: u32) -> Entry {
     let len = size_of::<libc::sockaddr>() as libc::socklen_t;
     opcode::Connect::new(Fixed(slot), &raw const NOWHERE, len).build()
+}
+
+/// Connects to an address, which the kernel reads when the entry is submitted.
+pub(super) fn connect(slot: u32, to: &RawAddress) -> Entry {
+    opcode::Connect::new(Fixed(slot), to.pointer(), to.len()).build()
+}
+
+/// Puts a descriptor into a free slot, whose index takes the descriptor's place; done when it is submitted.
+pub(super) fn place(descriptor: &mut RawFd) -> Entry {
+    // The kernel takes this for "any".
+    opcode::FilesUpdate::new(&raw mut *descriptor, 1).offset(-1).build()
 }
 
 pub(super) fn close(slot: u32) -> Entry {

@@ -12,6 +12,8 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+/// The `user_data` of [`Ring::call`]: that of no operation.
+const CALL: u64 = 0;
 /// `IORING_ENTER_GETEVENTS`: run deferred work and post completions.
 const GET_EVENTS: u32 = 1;
 
@@ -36,6 +38,8 @@ pub(super) struct Ring {
     /// Entries that found the submission queue full, each with the number of entries from it to the end of
     /// its chain.
     backlog: VecDeque<(squeue::Entry, usize)>,
+    /// Completions that a call found in front of its own.
+    kept: VecDeque<cqueue::Entry>,
     pub(super) enters: u64,
     /// Times that completions did not fit the queue; the kernel kept them.
     pub(super) overflows: u64,
@@ -71,6 +75,7 @@ impl Ring {
             owner,
             fd,
             backlog: VecDeque::new(),
+            kept: VecDeque::new(),
             enters: 0,
             overflows: 0,
         })
@@ -139,7 +144,7 @@ impl Ring {
         self.move_backlog();
         self.sq.sync();
         self.enters += 1;
-        let sleep = if self.backlog.is_empty() { sleep } else { Sleep::Not };
+        let sleep = if self.backlog.is_empty() && self.kept.is_empty() { sleep } else { Sleep::Not };
         tolerate(match sleep {
             Sleep::Forever => self.submitter.submit_and_wait(1),
             Sleep::For(time) => {
@@ -157,9 +162,40 @@ impl Ring {
         self.cq.sync();
     }
 
+    /// Has the kernel do something that it does when it is submitted, and returns the result. Other
+    /// completions stay for `next`. One call at a time, and never from between `next` and `reaped`.
+    pub(super) fn call(&mut self, entry: squeue::Entry) -> i32 {
+        self.push(entry.user_data(CALL));
+        loop {
+            self.enter(Sleep::Not);
+            for entry in &mut *self.cq {
+                if entry.user_data() == CALL {
+                    self.cq.sync();
+                    return entry.result();
+                }
+                self.kept.push_back(entry);
+            }
+            self.cq.sync();
+        }
+    }
+
     /// The next completion of those that the last enter brought.
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
+        if let Some(entry) = self.kept.pop_front() {
+            return Some(entry);
+        }
         self.cq.next()
+    }
+
+    /// Completions that are there without an enter, in a ring whose work is not deferred.
+    pub(super) fn look(&mut self) -> usize {
+        self.cq.sync();
+        self.completions()
+    }
+
+    /// Whether an enter would do something: there are entries to submit, or completions that the kernel keeps.
+    pub(super) fn has_submissions(&mut self) -> bool {
+        !self.sq.is_empty() || !self.backlog.is_empty() || self.sq.cq_overflow()
     }
 
     /// Tells the kernel which places of the completion queue are free.
@@ -169,7 +205,7 @@ impl Ring {
 
     /// Completions that `next` has, at this moment.
     pub(super) fn completions(&self) -> usize {
-        self.cq.len()
+        self.kept.len() + self.cq.len()
     }
 
     /// Cancels everything and waits for it. Whether nothing is under way any more.

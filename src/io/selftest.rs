@@ -259,6 +259,7 @@ fn exercise(wish: &Features) -> Result<Features, Failure> {
     let mut client = connect().map_err(Failure::at("connecting to 127.0.0.1"))?;
     let slot = accepted(&mut bench).map_err(Failure::at("accepting again"))?;
     pass_on(&mut bench, &features, &mut client, slot)?;
+    connect_out(&mut bench, &addr).map_err(Failure::at("connecting a direct descriptor"))?;
     Ok(features)
 }
 
@@ -325,6 +326,20 @@ fn poll_and_shutdown(bench: &mut Bench, client: &mut TcpStream, slot: u32) -> io
     bench.result(Op::Prepare, ops::shutdown(slot, libc::SHUT_RDWR))?;
     outcome(&bench.wait(Op::Poll)?)?;
     bench.result(Op::Close, ops::close(slot)).map(drop)
+}
+
+/// A socket is put into a free slot and connected to our own listener.
+fn connect_out(bench: &mut Bench, to: &SocketAddr) -> io::Result<()> {
+    let socket = net::outgoing(to, Some(Ipv4Addr::LOCALHOST.into()), false)?;
+    let mut slot = socket.as_raw_fd();
+    expect(bench.ring.call(ops::place(&mut slot)) == 1 && (0..SLOTS as i32).contains(&slot))?;
+    drop(socket);
+    let address = net::RawAddress::new(to);
+    bench.result(Op::Connect, ops::connect(slot as u32, &address))?;
+    let other = accepted(bench)?;
+    bench.result(Op::Send, ops::send(slot as u32, b"five"))?;
+    bench.ask(Op::Receive, ops::receive(other, true));
+    expect(bench.received()? == (b"five".to_vec(), false))
 }
 
 /// A ring wakes another and gives it a descriptor, which works there and is closed here.

@@ -3,13 +3,15 @@
 use super::*;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+mod annexes;
 mod closing;
+mod connecting;
 mod moving;
 mod reading;
 mod table;
@@ -64,6 +66,79 @@ impl Subject for Uring<Item> {
     }
 }
 
+/// io_uring with tables so small that most tests need annex rings.
+pub(super) struct Annexed(Uring<Item>);
+
+/// Slots of each table: one of them is head-room.
+const ANNEXED_TABLE: u32 = 10;
+
+impl Subject for Annexed {
+    fn build(options: &DriverOptions) -> Self {
+        let table_max = if options.table_max == 0 { ANNEXED_TABLE } else { options.table_max };
+        Annexed(<Uring<Item> as Subject>::build(&DriverOptions { table_max, ..options.clone() }))
+    }
+    fn address(&self) -> Address<Item> {
+        self.0.address()
+    }
+    fn set_peers(&mut self, peers: Vec<Address<Item>>) {
+        self.0.set_peers(peers);
+    }
+    fn waker(&self) -> net::Waker {
+        self.0.waker()
+    }
+}
+
+impl Io<Item> for Annexed {
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
+        self.0.listen(spec)
+    }
+    fn accept_pause(&mut self) {
+        self.0.accept_pause();
+    }
+    fn accept_resume(&mut self) {
+        self.0.accept_resume();
+    }
+    fn accept_stop(&mut self) {
+        self.0.accept_stop();
+    }
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<Conn> {
+        self.0.connect(to, from)
+    }
+    fn read(&mut self, conn: Conn, mode: Read) {
+        self.0.read(conn, mode);
+    }
+    fn release(&mut self, lease: Lease) {
+        self.0.release(lease);
+    }
+    fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
+        self.0.send(conn, buffer);
+    }
+    fn close(&mut self, conn: Conn, how: Close) {
+        self.0.close(conn, how);
+    }
+    fn hand_over(&mut self, conn: Conn, to: ShardId, item: Box<Item>) {
+        self.0.hand_over(conn, to, item);
+    }
+    fn wake(&mut self, shard: ShardId) {
+        self.0.wake(shard);
+    }
+    fn turn(&mut self, events: &mut Vec<Event<Item>>, deadline: Option<Moment>) {
+        self.0.turn(events, deadline);
+    }
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+    fn room(&self) -> usize {
+        self.0.room()
+    }
+    fn stats(&self) -> IoStats {
+        self.0.stats()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
 /// Runs each named generic test on each driver.
 macro_rules! on_each_driver {
     ($($name:ident),* $(,)?) => {
@@ -72,6 +147,9 @@ macro_rules! on_each_driver {
         }
         mod uring {
             $(#[test] fn $name() { super::$name::<crate::io::Uring<crate::io::tests::Item>>(); })*
+        }
+        mod annexed {
+            $(#[test] fn $name() { super::$name::<crate::io::tests::Annexed>(); })*
         }
     };
 }

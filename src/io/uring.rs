@@ -1,6 +1,7 @@
 //! The io_uring driver: direct descriptors, one ring of receive buffers, one system call per turn.
 //!
-//! A connection's index is that of its direct descriptor, so the kernel chooses it. At most one read and one
+//! A connection's index is that of its direct descriptor (with annex rings: behind the tables of the rings before
+//! its own, see `units`), so the kernel chooses it. At most one read and one
 //! send per connection are under way; nothing is cancelled in the steady state, because finding what to cancel
 //! costs more the more is armed.
 //!
@@ -10,11 +11,10 @@
 //! - The kernel gives an index away as soon as it closed it, which can be before we saw the close complete.
 //! - A shutdown runs on a kernel worker thread; it has to complete before the close, like everything else.
 
-use super::buffers::Buffers;
 use super::driver::{Address, Door, DriverOptions, IoStats, Outbox};
 use super::net::Waker;
 use super::ops::{self, Op};
-use super::ring::{Ring, Sleep};
+use super::ring::Sleep;
 use super::selftest::Features;
 use super::{Close, Conn, Event, Io, Lease, ListenSpec, Read, ShardId};
 use crate::limits;
@@ -22,44 +22,44 @@ use crate::time::Moment;
 use io_uring::cqueue;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod accepting;
 mod closing;
+mod connecting;
 mod moving;
 mod reading;
 mod slots;
+mod units;
 
 use accepting::Accepting;
+use connecting::Addresses;
 use moving::Moving;
-use slots::{Phase, Slots};
+use slots::{Phase, Slot, Slots};
+use units::{HUB, Units};
 
 /// The io_uring driver of one shard. Belongs to the thread that built it.
 pub struct Uring<H> {
-    // Dropped in this order: the ring before the memory that the kernel reads and writes.
-    ring: Ring,
-    buffers: Buffers,
+    // Dropped in this order: the rings before the memory that the kernel reads.
+    units: Units,
     outbox: Outbox,
+    addresses: Addresses,
     options: DriverOptions,
     features: Features,
-    /// Direct descriptors.
-    table: usize,
     slots: Slots,
     accepting: Accepting,
     moving: Moving<H>,
     waker: Waker,
-    /// Another descriptor of the ring, which the peers share.
-    door: Arc<OwnedFd>,
+    /// Other descriptors of the rings, which the peers share.
+    doors: Arc<[OwnedFd]>,
     peers: Vec<Address<H>>,
     /// Shards to wake, as bits.
     doorbells: u64,
     /// What is known without the kernel, for the next turn to report.
     pending: Vec<Event<H>>,
-    /// Connections that wait for a receive buffer, with their generations.
-    starved: VecDeque<(Conn, u32)>,
     /// Flushed connections and when to give up on them.
     lingering: VecDeque<(Moment, Conn, u32)>,
     /// Connections that wait for their last completion, and when to cancel what is under way.
@@ -82,30 +82,28 @@ fn open_files_max() -> u64 {
 impl<H: Send> Uring<H> {
     /// Builds the driver of the calling thread, with what the self-test found.
     pub fn new(options: &DriverOptions, features: &Features) -> io::Result<Uring<H>> {
-        let ring = Ring::new(features, limits::RING_SUBMISSIONS, limits::RING_COMPLETIONS)?;
-        let wanted = options.connections_max.clamp(1, limits::CONNECTIONS_PER_SHARD_MAX);
-        let table = u64::from(wanted).min(open_files_max()) as u32;
-        ring.submitter().register_files_sparse(table)?;
-        let buffers = Buffers::new(ring.submitter(), options.receive_buffers, options.receive_buffer_bytes)?;
+        let most = limits::CONNECTIONS_PER_SHARD_MAX;
+        let table = u64::from(most).min(open_files_max()).max(1) as u32;
+        let table = if options.table_max == 0 { table } else { table.min(options.table_max) };
+        let connections =
+            if options.connections_max == 0 { table } else { options.connections_max.min(most) };
+        let units = Units::open(features, options, connections, table)?;
         let waker = Waker::new()?;
-        // SAFETY: the ring's descriptor is open as long as the ring.
-        let door = Arc::new(unsafe { BorrowedFd::borrow_raw(ring.fd()) }.try_clone_to_owned()?);
+        let doors = units.doors()?.into();
         let mut driver = Uring {
-            ring,
-            buffers,
+            units,
             outbox: Outbox::default(),
+            addresses: Addresses::default(),
             options: options.clone(),
             features: features.clone(),
-            table: table as usize,
             slots: Slots::default(),
             accepting: Accepting::default(),
             moving: Moving::default(),
             waker,
-            door,
+            doors,
             peers: Vec::new(),
             doorbells: 0,
             pending: Vec::new(),
-            starved: VecDeque::new(),
             lingering: VecDeque::new(),
             closing: VecDeque::new(),
             woken: false,
@@ -115,9 +113,9 @@ impl<H: Send> Uring<H> {
         Ok(driver)
     }
 
-    /// How other shards reach this driver. An address keeps the ring's descriptor open.
+    /// How other shards reach this driver. An address keeps the rings' descriptors open.
     pub fn address(&self) -> Address<H> {
-        Address { waker: self.waker.clone(), door: Door::Ring(Arc::clone(&self.door)) }
+        Address { waker: self.waker.clone(), door: Door::Rings(Arc::clone(&self.doors)) }
     }
 
     /// Rings this driver's bell from any thread.
@@ -127,33 +125,47 @@ impl<H: Send> Uring<H> {
 
     /// The addresses of all shards, by shard id.
     pub fn set_peers(&mut self, peers: Vec<Address<H>>) {
+        self.moving.set_peers(peers.len());
         self.peers = peers;
     }
 
-    fn peer_ring(&self, shard: usize) -> Option<RawFd> {
-        match &self.peers.get(shard)?.door {
-            Door::Ring(fd) => Some(fd.as_raw_fd()),
-            Door::Inbox(_) => None,
+    /// The rings of another shard; none where there is no such shard.
+    fn peer_rings(&self, shard: usize) -> &[OwnedFd] {
+        match self.peers.get(shard).map(|peer| &peer.door) {
+            Some(Door::Rings(rings)) => rings,
+            Some(Door::Inbox(_)) | None => &[],
         }
     }
 
     /// Asks for an operation on a connection.
     fn ask(&mut self, op: Op, conn: Conn, entry: io_uring::squeue::Entry) {
         let generation = self.slots.at(conn).generation;
-        self.ring.push(entry.user_data(ops::name(op, generation, conn)));
+        let unit = self.units.index_of(conn);
+        self.units.push(unit, entry.user_data(ops::name(op, generation, conn)));
+    }
+
+    fn occupy(&mut self, conn: Conn, phase: Phase) -> &mut Slot {
+        self.units.of(conn).used += 1;
+        self.slots.occupy(conn, phase)
+    }
+
+    fn vacate(&mut self, conn: Conn) {
+        self.units.of(conn).used -= 1;
+        self.slots.vacate(conn);
     }
 
     fn arm_bell(&mut self) {
-        self.ring.push(ops::poll_bell(self.waker.fd()).user_data(ops::name(Op::Bell, 0, 0)));
+        let entry = ops::poll_bell(self.waker.fd()).user_data(ops::name(Op::Bell, 0, 0));
+        self.units.push(HUB, entry);
     }
 
     fn ring_doorbells(&mut self) {
         while self.doorbells != 0 {
             let shard = self.doorbells.trailing_zeros() as usize;
             self.doorbells &= self.doorbells - 1;
-            if let Some(ring) = self.peer_ring(shard) {
+            if let Some(ring) = self.peer_rings(shard).first().map(AsRawFd::as_raw_fd) {
                 self.stats.wakes_sent += 1;
-                self.ring.push(ops::wake(ring));
+                self.units.push(HUB, ops::wake(ring));
             }
         }
     }
@@ -167,8 +179,7 @@ impl<H: Send> Uring<H> {
     /// How long to sleep in a turn that has reported `busy` already or not.
     fn patience(&self, deadline: Option<Moment>, now: Moment, busy: bool) -> Sleep {
         let Some(deadline) = deadline else { return Sleep::Not };
-        let hungry = !self.starved.is_empty() && self.buffers.available() > 0;
-        if busy || hungry || deadline <= now {
+        if busy || self.units.is_hungry() || deadline <= now {
             return Sleep::Not;
         }
         let first = |list: &VecDeque<(Moment, Conn, u32)>| list.front().map_or(Moment::NEVER, |e| e.0);
@@ -186,7 +197,7 @@ impl<H: Send> Uring<H> {
         })
     }
 
-    fn complete(&mut self, entry: &cqueue::Entry, now: Moment, events: &mut Vec<Event<H>>) {
+    fn complete(&mut self, unit: usize, entry: &cqueue::Entry, now: Moment, events: &mut Vec<Event<H>>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let Some(op) = ops::op(user_data) else {
             debug_assert!(false, "a completion that nobody asked for: {user_data:#x}");
@@ -194,8 +205,8 @@ impl<H: Send> Uring<H> {
         };
         let conn = ops::index(user_data);
         match op {
-            Op::Accept => return self.accepted(user_data, result, flags, now, events),
-            Op::Arrival => return self.arrived(user_data, result, events),
+            Op::Accept => return self.accepted(unit, entry, now, events),
+            Op::Arrival => return self.arrived(unit, user_data, result, events),
             Op::Woken => return self.report_woken(events),
             Op::Bell => {
                 self.report_woken(events);
@@ -205,11 +216,15 @@ impl<H: Send> Uring<H> {
                 }
                 return;
             }
+            Op::Annex => {
+                self.units.at(conn as usize).polled = false;
+                return;
+            }
             Op::Forget => return,
             _ => {}
         }
         if !self.is_current(user_data) {
-            return self.late(op, result, flags);
+            return self.late(unit, op, result, flags);
         }
         match op {
             Op::Install => self.named(conn, result, events),
@@ -217,6 +232,7 @@ impl<H: Send> Uring<H> {
             Op::Poll => self.polled(conn, events),
             Op::Discard => self.discarded(conn, result),
             Op::Send => self.sent(conn, result, events),
+            Op::Connect => self.connected(conn, result, events),
             Op::Prepare => {
                 self.slots.at(conn).prepared();
                 self.proceed(conn);
@@ -224,19 +240,48 @@ impl<H: Send> Uring<H> {
             Op::Close => self.left(conn, events),
             Op::HandOver => self.descriptor_sent(conn, result, events),
             Op::Leave => self.left_behind(conn, result, events),
-            Op::Accept | Op::Arrival | Op::Woken | Op::Bell | Op::Forget => {}
+            Op::Accept | Op::Arrival | Op::Woken | Op::Bell | Op::Annex | Op::Forget => {}
+        }
+    }
+
+    /// Waits for the annexes too.
+    fn poll_annexes(&mut self) {
+        for annex in 1..self.units.count() {
+            let unit = self.units.at(annex);
+            if !std::mem::replace(&mut unit.polled, true) {
+                let entry = ops::poll_ring(unit.ring.fd());
+                self.units.push(HUB, entry.user_data(ops::name(Op::Annex, 0, annex as u32)));
+            }
+        }
+    }
+
+    /// Takes the completions that a ring has at this moment.
+    fn reap(&mut self, unit: usize, now: Moment, events: &mut Vec<Event<H>>) {
+        let completions = self.units.at(unit).ring.completions();
+        self.stats.completions += completions as u64;
+        for _ in 0..completions {
+            let Some(entry) = self.units.at(unit).ring.next() else { break };
+            self.complete(unit, &entry, now, events);
+        }
+        let ring = &mut self.units.at(unit).ring;
+        ring.reaped();
+        // The kernel hands over what it kept when it is entered.
+        if unit != HUB && ring.has_submissions() {
+            self.units.mark(unit);
         }
     }
 
     /// A completion whose connection is gone. Only its close can be late, see the traps.
-    fn late(&mut self, op: Op, result: i32, flags: u32) {
+    fn late(&mut self, unit: usize, op: Op, result: i32, flags: u32) {
         debug_assert!(matches!(op, Op::Close | Op::HandOver | Op::Leave), "{op:?} after the last completion");
         if op == Op::Install && result >= 0 {
             accepting::close_plain(result);
         }
         if let Some(id) = cqueue::buffer_select(flags) {
-            self.buffers.taken();
-            self.buffers.give(id);
+            let buffers = &mut self.units.at(unit).buffers;
+            buffers.taken();
+            buffers.give(id);
+            self.units.mark(unit);
         }
     }
 
@@ -267,12 +312,19 @@ impl<H: Send> Io<H> for Uring<H> {
         self.accepting.stop();
     }
 
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<Conn> {
+        self.begin_connect(to, from)
+    }
+
     fn read(&mut self, conn: Conn, mode: Read) {
         self.arm(conn, mode);
     }
 
     fn release(&mut self, lease: Lease) {
-        self.buffers.give(lease.id() as u16);
+        // The buffer's name is its ring's index and its own.
+        let unit = (lease.id() >> 16) as usize;
+        self.units.at(unit).buffers.give(lease.id() as u16);
+        self.units.mark(unit);
     }
 
     fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
@@ -306,19 +358,23 @@ impl<H: Send> Io<H> for Uring<H> {
         self.woken = false;
         self.expire(now);
         events.append(&mut self.pending);
-        self.buffers.publish();
+        self.units.publish();
         self.feed_starved();
         self.update_accepting(now);
         self.ring_doorbells();
-        let sleep = self.patience(deadline, now, events.len() > before);
-        self.ring.enter(sleep);
-        let completions = self.ring.completions();
-        self.stats.completions += completions as u64;
-        for _ in 0..completions {
-            let Some(entry) = self.ring.next() else { break };
-            self.complete(&entry, now, events);
+        let annexes = self.units.count() > 1;
+        let busy = annexes && self.units.submit_annexes();
+        let sleep = self.patience(deadline, now, busy || events.len() > before);
+        if annexes && sleep != Sleep::Not {
+            self.poll_annexes();
         }
-        self.ring.reaped();
+        self.units.hub().ring.enter(sleep);
+        self.reap(HUB, now, events);
+        for annex in 1..self.units.count() {
+            if self.units.at(annex).ring.look() > 0 {
+                self.reap(annex, now, events);
+            }
+        }
     }
 
     fn now(&self) -> Moment {
@@ -326,18 +382,23 @@ impl<H: Send> Io<H> for Uring<H> {
     }
 
     fn room(&self) -> usize {
-        let headroom = self.table * limits::TABLE_HEADROOM_PERCENT / 100;
-        (self.table - headroom).saturating_sub(self.slots.used())
+        self.units.iter().map(units::Unit::room).sum()
     }
 
     fn stats(&self) -> IoStats {
-        IoStats { enters: self.ring.enters, cq_overflow: self.ring.overflows, ..self.stats }
+        let enters = self.units.iter().map(|unit| unit.ring.enters).sum();
+        let cq_overflow = self.units.iter().map(|unit| unit.ring.overflows).sum();
+        IoStats { enters, cq_overflow, ..self.stats }
     }
 
     fn describe(&self) -> String {
         format!(
-            "io_uring, {}, {} direct descriptors, {} receive buffers of {} bytes",
-            self.features, self.table, self.options.receive_buffers, self.options.receive_buffer_bytes
+            "io_uring, {}, {} direct descriptors in {} table(s), {} receive buffers of {} bytes",
+            self.features,
+            self.units.slots(),
+            self.units.count(),
+            self.options.receive_buffers,
+            self.options.receive_buffer_bytes
         )
     }
 }
@@ -345,14 +406,17 @@ impl<H: Send> Io<H> for Uring<H> {
 impl<H> Drop for Uring<H> {
     fn drop(&mut self) {
         self.settle_moves();
-        let quiet = self.ring.cancel_all();
-        // Closes the sockets, and refuses connections that other shards send from now on.
-        let _ = self.ring.submitter().unregister_files();
+        let mut quiet = true;
+        for unit in self.units.iter_mut() {
+            quiet &= unit.ring.cancel_all();
+            // Closes the sockets, and refuses connections that other shards send from now on.
+            let _ = unit.ring.submitter().unregister_files();
+        }
         self.free_arrivals();
         if !quiet {
             // The kernel may still read them: memory is cheaper than a wild read.
             std::mem::forget(std::mem::take(&mut self.outbox));
-            self.buffers.leak();
+            self.units.iter_mut().for_each(|unit| unit.buffers.leak());
         }
     }
 }

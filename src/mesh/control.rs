@@ -36,10 +36,21 @@ pub enum Control {
         offline: u32,
     },
     /// The target keeps this as the retained message of its topic. Bounded by publishers, whose PUBACK waits
-    /// until it has left the overflow.
-    RetainSet(Message),
+    /// until it has left the overflow. Of two for one topic, that with the lower [`super::Mesh::stamp`] does not
+    /// count.
+    RetainSet {
+        /// The message.
+        message: Message,
+        /// When it was published.
+        stamp: u64,
+    },
     /// The target forgets the retained message of this topic. Bounded as [`Control::RetainSet`].
-    RetainClear(Box<str>),
+    RetainClear {
+        /// The topic.
+        topic: Box<str>,
+        /// When that was published.
+        stamp: u64,
+    },
     /// The target looks for retained messages. Bounded by the scans that a source may have open; a late one
     /// delays retained messages.
     ScanRequest(Box<ScanRequest>),

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - Per ordered pair, control messages arrive in the order handed in, also through the overflow.
-//! - Control is published before data, and data tails are read before control tails: an envelope that is
+//! - Control is published before data, to all targets, and data tails are read before control tails: an envelope that is
 //!   seen in a tick follows every control message that its sender published before it.
 //! - Draining needs no outbound room, so shards that are full towards each other always resolve.
 //!
@@ -22,8 +22,8 @@ pub use control::{Control, Envelope, HandOn, ScanRequest};
 use crate::io::ShardId;
 use crate::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, SHARDS_MAX};
 use crate::stats::Counters;
-use crate::sync::Doorbell;
 use crate::sync::spsc::{Consumer, Producer, ring};
+use crate::sync::{Doorbell, Sequence};
 use std::collections::VecDeque;
 
 /// Entries of an overflow's buffer that are kept when it is empty; above that it is freed.
@@ -36,6 +36,8 @@ pub struct Mesh {
     /// By shard; `None` at our own place.
     peers: Vec<Option<Peer>>,
     bell: Doorbell,
+    /// Shared by all ends.
+    stamps: Sequence,
     /// Sequence of the last control message handed in.
     mark: u64,
     /// Control messages in all overflows.
@@ -75,7 +77,9 @@ pub fn mesh(shards: usize) -> Vec<Mesh> {
 pub fn mesh_sized(shards: usize, control_entries: usize, data_entries: usize) -> Vec<Mesh> {
     assert!((1..=SHARDS_MAX).contains(&shards), "1 to {SHARDS_MAX} shards, not {shards}");
     let bells: Vec<Doorbell> = (0..shards).map(|_| Doorbell::new()).collect();
-    let mut ends: Vec<Mesh> = (0..shards).map(|me| Mesh::new(me, bells[me].clone())).collect();
+    let stamps = Sequence::new();
+    let mut ends: Vec<Mesh> =
+        (0..shards).map(|me| Mesh::new(me, bells[me].clone(), stamps.clone())).collect();
     for end in &mut ends {
         end.peers.resize_with(shards, || None);
     }
@@ -120,11 +124,12 @@ impl Peer {
 }
 
 impl Mesh {
-    fn new(me: usize, bell: Doorbell) -> Mesh {
+    fn new(me: usize, bell: Doorbell, stamps: Sequence) -> Mesh {
         Mesh {
             me: ShardId::try_from(me).expect("below SHARDS_MAX"),
             peers: Vec::new(),
             bell,
+            stamps,
             mark: 0,
             overflow: 0,
             control_pending: 0,
@@ -139,6 +144,11 @@ impl Mesh {
     /// Whose end this is.
     pub fn me(&self) -> ShardId {
         self.me
+    }
+
+    /// A number that is larger than all that any shard was given before; for what needs an order across shards.
+    pub fn stamp(&self) -> u64 {
+        self.stamps.next()
     }
 
     /// Shards of the mesh, this one included.
@@ -300,11 +310,15 @@ impl Mesh {
     pub fn flush(&mut self) -> u64 {
         self.pump();
         let (pushed, popped) = (std::mem::take(&mut self.pushed), std::mem::take(&mut self.popped));
+        // Control first, to all of them: see the module's invariants.
+        for (other, peer) in self.peers.iter_mut().enumerate() {
+            if let (1, Some(peer)) = (pushed >> other & 1, peer) {
+                peer.control_out.publish();
+            }
+        }
         for (other, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             if pushed >> other & 1 != 0 {
-                // Control first: see the module's invariants.
-                peer.control_out.publish();
                 peer.data_out.publish();
             }
             if popped >> other & 1 != 0 {

@@ -8,6 +8,7 @@ use crate::mesh::Control;
 impl<I: Io<Handover>> Shard<I> {
     /// Handles what the other shards had announced when the tails of their rings were read.
     pub(super) fn drain_control(&mut self) {
+        self.recent.turn();
         while let Some((from, control)) = self.mesh.next_control() {
             self.handle_control(from, control);
         }
@@ -23,8 +24,8 @@ impl<I: Io<Handover>> Shard<I> {
             Control::GroupCount { route, group, online, offline } => {
                 self.trie.remote_group_count(from, route.as_route(), group, online, offline);
             }
-            Control::RetainSet(message) => self.store_retained(message),
-            Control::RetainClear(topic) => drop(self.retained.clear(&topic)),
+            Control::RetainSet { message, stamp } => self.store_retained(message, stamp),
+            Control::RetainClear { topic, stamp } => self.clear_retained(&topic, stamp),
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.handle_scan_item(scan, &message),
             Control::ScanPage { scan, after } => self.handle_scan_page(scan, after),

@@ -20,6 +20,7 @@ mod inspect;
 mod local;
 mod packets;
 mod publish;
+mod retain;
 mod scans;
 mod sessions;
 mod subscribe;
@@ -115,6 +116,8 @@ pub struct Shard<I: Io<Handover>> {
     local: Local,
     trie: Trie,
     retained: Retained,
+    /// Stamps of what was retained a moment ago.
+    recent: retain::Recent,
     router: Router,
     wheel: Wheel<Timer>,
     commands: Receiver<Command>,
@@ -130,7 +133,7 @@ pub struct Shard<I: Io<Handover>> {
     fan_outs: VecDeque<FanOut>,
     /// Source shards whose data ring waits for a fan-out, as bits.
     stalled: u64,
-    /// Messages of our own (wills) that wait for room on a target.
+    /// Messages of our own (wills) that wait for room on a target, whose mesh end wakes us when there is some.
     backlog: VecDeque<Message>,
     /// Ended sessions whose subscriptions are being removed.
     cleanup: VecDeque<u32>,
@@ -194,13 +197,14 @@ impl<I: Io<Handover>> Shard<I> {
             parts;
         Shard {
             trie: Trie::new(me, shards, keyed.clone()),
-            retained: Retained::new(publish::retained_options(&options, shards), seed),
+            retained: Retained::new(retain::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
             local: Local::new(keyed, Box::new(options)),
             wheel: Wheel::new(TIMER_GRANULE_MS, io.now()),
             waiters: (0..shards).map(|_| VecDeque::new()).collect(),
             log: RateLimit::new(log_lines_per_s),
             random: seed | 1,
+            recent: retain::Recent::default(),
             shards: shards as u16,
             io,
             mesh,
@@ -260,7 +264,6 @@ impl<I: Io<Handover>> Shard<I> {
         let idle = self.ready.is_empty()
             && self.fan_outs.is_empty()
             && self.cleanup.is_empty()
-            && self.backlog.is_empty()
             && self.scans.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
@@ -339,7 +342,8 @@ impl<I: Io<Handover>> Shard<I> {
                 self.accept_again();
             }
             Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, &item, errno),
-            Event::Woken => {}
+            // A shard opens no connections.
+            Event::Woken | Event::Connected { .. } => {}
         }
     }
 
@@ -408,9 +412,11 @@ impl<I: Io<Handover>> Shard<I> {
     fn handle_end(&mut self, conn: Conn) {
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         match c.phase {
+            // A client that closed its side alone still gets its last acknowledgements.
             Phase::Serving => {
+                let quiet = !c.busy && c.link.out.is_empty();
                 self.lose_connection(conn, sessions::End::Lost);
-                self.shut(conn, Close::Now);
+                if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
             Phase::Connecting => self.shut(conn, Close::Now),
             Phase::Closing | Phase::Moving => {}
@@ -502,7 +508,7 @@ impl<I: Io<Handover>> Shard<I> {
                     let _ = reply.send((spec.addr, error));
                 }
                 Command::Reload(options) => {
-                    self.retained.set_options(publish::retained_options(&options, self.shards.into()));
+                    self.retained.set_options(retain::retained_options(&options, self.shards.into()));
                     self.local.options = options;
                 }
                 Command::Drain { within_ms } => self.start_drain(within_ms),

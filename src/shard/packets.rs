@@ -158,7 +158,10 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait(conn, Wait::Turn);
                 return at;
             }
-            match self.handle_packet(conn, &rest[..total], &rest[total..], behind) {
+            let next = self.handle_packet(conn, &rest[..total], &rest[total..], behind);
+            // One that waits comes again and is counted then.
+            self.local.counters.packets_in += u64::from(!matches!(next, Ok(Next::Wait)));
+            match next {
                 Ok(Next::Go) => at += total,
                 Ok(Next::After) => return at + total,
                 Ok(Next::Wait) => return at,
@@ -194,7 +197,6 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(Next::Wait);
         }
         c.last_packet = now;
-        self.local.counters.packets_in += 1;
         let packet = decode(c.link.version, bytes).map_err(|e| {
             self.local.counters.decode_errors += 1;
             Fault::of(&e)

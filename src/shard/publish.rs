@@ -9,11 +9,10 @@ use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::{FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
-use crate::mesh::{Control, Envelope};
+use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
-use crate::retained;
 use crate::router::Wanted;
-use crate::session::{Arrival, Carried, Incoming, Options, PAYLOAD_FORMAT, format_holds};
+use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds};
 use crate::stats::LossCause;
 use crate::time::Moment;
 use crate::trie::{Matches, RouteId};
@@ -293,8 +292,10 @@ impl<I: Io<Handover>> Shard<I> {
     fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
         let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
         self.budget -= subscribers as isize;
-        // Nothing overtakes an earlier message of the same origin.
-        let behind = self.fan_outs.iter().any(|f| f.origin == origin);
+        // Nothing overtakes an earlier message of the same origin, nor one of a client that has reconnected.
+        let publisher = carried.view().head.publisher;
+        let behind = |f: &FanOut| f.origin == origin || f.message.view().head.publisher == publisher;
+        let behind = self.fan_outs.iter().any(behind);
         if subscribers <= self.fan_out_at_once && !behind {
             if let [route] = routes {
                 self.local.deliver_route(&self.trie, *route, carried);
@@ -382,42 +383,6 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// Stores or clears a retained message, here or on its topic's shard.
-    fn retain(&mut self, carried: &mut Carried) {
-        let m = carried.view();
-        let home = self.retained_home(m.topic);
-        let clear = m.payload.is_empty();
-        if home == self.me {
-            if clear {
-                self.retained.clear(m.topic);
-            } else {
-                self.store_retained(carried.share());
-            }
-        } else if clear {
-            self.mesh.control(home, Control::RetainClear(m.topic.into()));
-        } else {
-            self.mesh.control(home, Control::RetainSet(carried.share()));
-        }
-    }
-
-    /// The shard that holds what is retained for a topic.
-    pub(super) fn retained_home(&self, topic: &str) -> ShardId {
-        (self.local.keyed.key(topic) % u64::from(self.shards)) as ShardId
-    }
-
-    /// Stores a retained message of a topic that is at home here.
-    pub(super) fn store_retained(&mut self, message: Message) {
-        if message.view().head.expires != Moment::NEVER {
-            self.expect_sweep();
-        }
-        if let Err(e) = self.retained.set(message) {
-            self.local.ledger.record("", LossCause::RetainedFull, 1);
-            if self.may_log() {
-                tracing::warn!("a message is not retained: {e}");
-            }
-        }
-    }
-
     /// Publishes a message of our own; it waits where a target has no room.
     pub(super) fn publish_own(&mut self, message: Message) {
         if !self.backlog.is_empty() || !self.try_own(&message) {
@@ -473,12 +438,4 @@ fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
         set &= set - 1;
         Some(next)
     })
-}
-
-/// This shard's part of the operator's bounds.
-pub(super) fn retained_options(o: &Options, shards: usize) -> retained::Options {
-    retained::Options {
-        messages_max: (o.max_retained as usize / shards).max(1),
-        bytes_max: (o.max_retained_bytes / shards as u64).max(1) as usize,
-    }
 }

@@ -38,6 +38,9 @@ impl<I: Io<Handover>> Shard<I> {
             outgoing.take_shared(&mut shared);
         }
         session.shrink();
+        // Before the will is published, which is for those that are still there.
+        self.set_online(index, false);
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
         let expiry_s = session.expiry_s;
         if matches!(end, End::Normal | End::Stopped) {
             session.will = None;
@@ -57,7 +60,6 @@ impl<I: Io<Handover>> Shard<I> {
             }
             None => {}
         }
-        self.set_online(index, false);
         for delivery in shared {
             self.hand_on(delivery, 0);
         }

@@ -91,7 +91,8 @@ impl<I: Io<Handover>> Shard<I> {
             known.is_none_or(|k| self.trie.describe(k, index).is_none())
         };
         // Subscribing again asks for retained messages again, faster than a client that does not read takes them.
-        let scanning = session.scans.as_ref().map_or(0, |s| s.jobs.len()) + jobs.len() >= max_subscriptions;
+        let scanning =
+            session.scans.as_ref().map_or(0, |s| s.jobs.len()) + jobs.len() >= 2 * max_subscriptions;
         if scanning || (over && is_new()) {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }

@@ -3,13 +3,16 @@
 //! - [`Shared`]: one counted allocation of a head and bytes; what a message is made of.
 //! - [`spsc`]: bounded rings with one producer and one consumer, published in batches.
 //! - [`Doorbell`]: who sleeps, and who has to wake it.
+//! - [`Sequence`]: one order for the few things that need one across shards.
 //!
 //! `--cfg loom` swaps the atomics for loom's (module `primitive`); `spsc::loom_tests` are its models.
 
 mod doorbell;
 mod primitive;
+mod sequence;
 mod shared;
 pub mod spsc;
 
 pub use doorbell::Doorbell;
+pub use sequence::Sequence;
 pub use shared::Shared;

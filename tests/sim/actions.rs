@@ -64,6 +64,7 @@ impl Client {
             usize::from(p.receive_max.unwrap_or(u16::MAX)).min(cx.plan.options.max_inflight.into());
         let mut link = Link::new(socket, self.links, p.version, receive_max);
         (link.last_write, link.started) = (cx.wire.now, cx.wire.now);
+        link.haunted = !self.ghosts.is_empty();
         if !cx.settle && cx.r.chance(10) {
             // Never a CONNECT: the server closes it after the idle timeout.
             trace::reached("mute connection");
@@ -240,6 +241,20 @@ impl Client {
         })
     }
 
+    /// Publishes something that must reach whoever asked for it, at once.
+    pub fn poke(&mut self, cx: &mut Cx, topic: &str, retain: bool) {
+        cx.oracle.now_ms = cx.wire.now;
+        let Some(l) = self.link.as_ref().filter(|l| l.up && l.out.is_empty()) else { return };
+        if self.outgoing.len() >= l.server_receive_max.min(12) {
+            return;
+        }
+        let id = self.new_message(cx, false, Some(topic));
+        let m = &mut cx.oracle.msgs[id as usize];
+        (m.qos, m.retain, m.clear, m.expiry_s) = (m.qos.max(1), retain, m.clear && retain, None);
+        self.send_message(cx, id);
+        self.pump(cx);
+    }
+
     fn publish(&mut self, cx: &mut Cx) {
         let Some(l) = &self.link else { return };
         let room = self.outgoing.len() < l.server_receive_max.min(12);
@@ -282,7 +297,7 @@ impl Client {
         }
         let v5 = self.profile.version == Version::V5;
         let member = self.profile.group.clone();
-        let n = cx.r.pick(&[1, 1, 1, 2, 3]);
+        let n = if cx.plan.rings.0 < 8 { cx.r.pick(&[1, 1, 2, 5, 9]) } else { cx.r.pick(&[1, 1, 1, 2, 3]) };
         let id = if v5 && cx.r.chance(400) { cx.r.range(1, 5) as u32 } else { 0 };
         let mut filters = Vec::new();
         for _ in 0..n {
@@ -327,6 +342,8 @@ impl Client {
                 qos: options.qos as u8,
                 no_local: options.no_local,
                 wants_retained: options.retain_handling != RetainHandling::DoNotSend,
+                always_retained: options.retain_handling == RetainHandling::Send,
+                as_published: options.retain_as_published,
                 id,
                 requested,
                 granted: None,
@@ -453,6 +470,8 @@ impl Client {
                 let Some(open) = open.filter(|u| cx.oracle.msgs[u.msg as usize].qos == 2) else { return };
                 cx.oracle.msgs[open.msg as usize].times += 1;
                 l.twice.insert(open.pid);
+                // If the first was refused and the second is not, the server holds one that we forgot.
+                l.grey |= cx.oracle.may_refuse;
                 self.write_publish(cx, open.msg, Some(open.pid), true, None);
             }
             _ if v5 => {

@@ -98,6 +98,9 @@ pub struct Client {
     incoming: BTreeMap<u16, (Option<MsgId>, bool)>,
     pub outgoing: VecDeque<Unacked>,
     pub last_pid: u16,
+    /// What it just learnt, for others to act upon: a filter that it is subscribed to, or a topic that something
+    /// was retained for.
+    pub news: Option<(String, bool)>,
 }
 
 impl Client {
@@ -111,6 +114,7 @@ impl Client {
             incoming: BTreeMap::new(),
             outgoing: VecDeque::new(),
             last_pid: 0,
+            news: None,
         }
     }
 
@@ -234,7 +238,7 @@ impl Client {
         trace::reached("server disconnected us");
         match d.code.0 {
             0x8D => trace::reached("keep alive timeout"),
-            0x8E | 0x97 => {}
+            0x8B | 0x8E | 0x97 => {}
             // It counts messages of a session that we have forgotten.
             0x93 if tainted => self.outgoing.clear(),
             code => {
@@ -258,8 +262,7 @@ impl Client {
             return;
         }
         l.up = true;
-        let haunted = !self.ghosts.is_empty();
-        l.haunted = haunted;
+        let haunted = l.haunted;
         for property in a.properties.iter() {
             match property {
                 Property::ReceiveMaximum(n) => l.server_receive_max = usize::from(n),
@@ -268,6 +271,7 @@ impl Client {
             }
         }
         l.resumed = a.session_present || (l.version == Version::V31 && !l.clean);
+        cx.oracle.connected(self.index, l.number);
         // 3.1 has no Session Present: the oracle is told what follows from what it knows.
         if l.version == Version::V31 && !l.clean {
             cx.oracle.books[self.index].inc().tainted = true;
@@ -278,7 +282,6 @@ impl Client {
         }
         let (clean, number) = (l.clean, l.number);
         cx.oracle.connack(self.index, clean, a.session_present, haunted);
-        cx.oracle.books[self.index].conn = number;
         if !a.session_present {
             self.incoming.clear();
             self.outgoing.retain(|u| u.conn == number);
@@ -476,6 +479,8 @@ impl Client {
             }
             AckKind::PubAck => {
                 assert_eq!(qos, 1, "{id}: PUBACK for QoS {qos}");
+                let m = &cx.oracle.msgs[unacked.msg as usize];
+                self.news = m.retain.then(|| (m.topic.clone(), true));
                 cx.oracle.acked(unacked.msg);
                 self.outgoing.remove(at);
             }
@@ -511,6 +516,7 @@ impl Client {
             } else {
                 assert_eq!(*code, rec.qos, "{id}: {} was asked for with QoS {}", rec.filter, rec.qos);
                 rec.granted = Some(seq);
+                self.news = Some((rec.filter.clone(), false));
             }
         }
     }
@@ -641,7 +647,7 @@ impl Link {
 
     /// Until when the server surely had not ended this connection.
     fn surely_served(&self, cx: &Cx) -> u64 {
-        let quota = cx.plan.options.queue_full == ringmq::session::QueueFull::Disconnect;
+        let quota = cx.plan.options.queue_full != ringmq::session::QueueFull::DropOldest;
         if self.keep_alive_s > 0 || self.grey || quota || self.over { self.started } else { cx.wire.now }
     }
 

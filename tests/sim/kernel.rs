@@ -8,7 +8,7 @@ use ringmq::shard::Handover;
 use ringmq::time::Moment;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 const ENFILE: i32 = 23;
@@ -69,6 +69,11 @@ impl Kernel {
         self.conns.iter().flatten().count() + self.arrivals.len()
     }
 
+    /// Somebody rings its bell.
+    pub fn ring(&mut self) {
+        self.woken = true;
+    }
+
     /// Connections and leases that are not given back.
     pub fn held(&self) -> (usize, usize) {
         (self.used(), self.buffers.leased())
@@ -78,6 +83,12 @@ impl Kernel {
 impl Net {
     pub fn new(shards: usize, wire: Wire) -> Net {
         Net { wire, kernels: (0..shards).map(|_| Kernel::default()).collect() }
+    }
+
+    /// The shard that serves a socket.
+    pub fn shard_of(&self, socket: SocketId) -> Option<usize> {
+        let serves = |k: &Kernel| k.conns.iter().flatten().any(|open| open.socket == socket);
+        self.kernels.iter().position(serves)
     }
 
     /// What a shard's driver waits for, for a report.
@@ -191,6 +202,17 @@ impl Net {
             None => None,
         };
         [sent, closed, read].into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, shard: usize, events: &mut Vec<Event<Handover>>) {
+        if !self.wire.random.chance(self.wire.faults.spurious) {
+            self.collect(shard, events);
+            return;
+        }
+        trace::reached("spurious turn");
+        if self.wire.random.chance(500) {
+            events.push(Event::Woken);
+        }
     }
 
     /// What is ready for a shard, in any order.
@@ -372,13 +394,28 @@ impl Net {
 }
 
 /// The driver that a shard sees.
-#[derive(Debug)]
 pub struct SimIo {
     pub net: SharedNet,
     pub me: usize,
+    /// Lets another shard tick while this one is in the middle of its own.
+    pub others: Others,
 }
 
+/// Given the shard that is interrupted; empty until all shards exist.
+pub type Others = Rc<RefCell<Option<Box<dyn Fn(usize)>>>>;
+
 impl SimIo {
+    /// Other shards run on other cores: what they do can fall between any two things that this one does.
+    fn interleave(&self) {
+        let go = {
+            let wire = &mut self.net.borrow_mut().wire;
+            wire.random.chance(wire.faults.interleave)
+        };
+        if let (true, Some(others)) = (go, &*self.others.borrow()) {
+            others(self.me);
+        }
+    }
+
     fn with<R>(&self, conn: Conn, f: impl FnOnce(&mut Open) -> R) -> R {
         f(self.net.borrow_mut().open(self.me, conn))
     }
@@ -388,6 +425,10 @@ impl Io<Handover> for SimIo {
     fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
         self.net.borrow_mut().kernels[self.me].listening = true;
         Ok((0, spec.addr))
+    }
+
+    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> std::io::Result<Conn> {
+        panic!("a shard opens no connections, and this one wants {to}");
     }
 
     fn accept_pause(&mut self) {
@@ -413,6 +454,7 @@ impl Io<Handover> for SimIo {
 
     fn release(&mut self, lease: Lease) {
         self.net.borrow_mut().kernels[self.me].buffers.release(lease);
+        self.interleave();
     }
 
     fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
@@ -424,6 +466,7 @@ impl Io<Handover> for SimIo {
             open.sending = Some(Sending { buffer, at: 0, done: None });
         });
         self.net.borrow_mut().progress(self.me, conn as usize);
+        self.interleave();
     }
 
     fn close(&mut self, conn: Conn, how: Close) {
@@ -462,18 +505,12 @@ impl Io<Handover> for SimIo {
     fn wake(&mut self, shard: ShardId) {
         trace::reached("sleeping shard woken");
         self.net.borrow_mut().kernels[usize::from(shard)].woken = true;
+        self.interleave();
     }
 
     fn turn(&mut self, events: &mut Vec<Event<Handover>>, _deadline: Option<Moment>) {
-        let net = &mut *self.net.borrow_mut();
-        if net.wire.random.chance(net.wire.faults.spurious) {
-            trace::reached("spurious turn");
-            if net.wire.random.chance(500) {
-                events.push(Event::Woken);
-            }
-            return;
-        }
-        net.collect(self.me, events);
+        self.net.borrow_mut().turn(self.me, events);
+        self.interleave();
     }
 
     fn now(&self) -> Moment {

@@ -27,6 +27,8 @@ pub struct Faults {
     pub late: u32,
     /// A turn brings nothing, or a wake that nobody sent.
     pub spurious: u32,
+    /// Another shard ticks in the middle of a shard's tick.
+    pub interleave: u32,
     /// Accepting fails for a while.
     pub accept_fails: u32,
 }

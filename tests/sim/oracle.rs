@@ -43,6 +43,9 @@ pub struct SubRec {
     pub qos: u8,
     pub no_local: bool,
     pub wants_retained: bool,
+    /// Retained messages are sent even where the subscription was there before.
+    pub always_retained: bool,
+    pub as_published: bool,
     pub id: u32,
     pub requested: u64,
     pub granted: Option<u64>,
@@ -94,8 +97,9 @@ pub struct Books {
     pub excused_shared: u64,
     /// It is connected at the end and was sent all that it is due.
     pub complete: bool,
-    /// Its last connection.
+    /// Its last connection, and since when.
     pub conn: usize,
+    pub up_since: u64,
 }
 
 impl Books {
@@ -109,6 +113,8 @@ pub struct Oracle {
     pub msgs: Vec<Msg>,
     pub books: Vec<Books>,
     pub now_ms: u64,
+    /// Publishers may be refused, so one that tries again comes later.
+    pub may_refuse: bool,
     seq: u64,
 }
 
@@ -154,6 +160,7 @@ impl Oracle {
             excused_shared: 0,
             complete: false,
             conn: 0,
+            up_since: 0,
         });
         self.books.len() - 1
     }
@@ -182,6 +189,13 @@ impl Oracle {
     /// A new session begins.
     pub fn begin(&mut self, client: usize, tainted: bool) {
         self.books[client].incs.push(Incarnation { tainted, ..Incarnation::default() });
+    }
+
+    /// A client is connected from now on.
+    pub fn connected(&mut self, client: usize, conn: usize) {
+        let seq = self.tick();
+        let books = &mut self.books[client];
+        (books.conn, books.up_since) = (conn, seq);
     }
 
     /// CONNACK of success came. `clean`: the CONNECT asked for a new session, which began when it was sent.
@@ -254,6 +268,17 @@ impl Oracle {
         let groups = u32::from(shared);
         let scans =
             possible.iter().filter(|s| s.group.is_none() && s.wants_retained && m.retain).count() as u32;
+        if got.retain && !inc.tainted && !m.will && possible.iter().all(|s| !s.as_published) {
+            let asked = possible.iter().filter(|s| s.wants_retained).map(|s| s.requested).min().unwrap_or(0);
+            let newer = m.acked.and_then(|at| {
+                let known = |o: &&Msg| o.retain && o.topic == m.topic && o.acked.is_some_and(|a| a < asked);
+                self.msgs.iter().filter(known).position(|o| o.sent > at && !o.refused && !o.will)
+            });
+            assert!(
+                newer.is_none(),
+                "{what} is retained no more, a newer one was acknowledged before the SUBSCRIBE"
+            );
+        }
         let before = inc.got.entry(got.msg).or_default();
         let first = before.is_empty();
         let max = (plain + groups) * m.routed_max + scans;
@@ -273,7 +298,7 @@ impl Oracle {
         if first && !got.retain && !shared && !m.will && !inc.tainted && !anonymous {
             let key = (m.publisher, m.topic.clone(), m.qos, got.qos);
             let last = inc.last.entry(key).or_insert(got.msg);
-            let again = m.times > 1 && (m.qos < 2 || m.routed_max > 1);
+            let again = m.times > 1 && (m.qos < 2 || m.routed_max > 1 || self.may_refuse);
             assert!(got.msg >= *last || again, "{what} arrived after m{}", *last);
             *last = (*last).max(got.msg);
         }
@@ -294,13 +319,16 @@ impl Oracle {
         for (client, books) in self.books.iter().enumerate() {
             self.judge_client(client, books);
         }
-        self.judge_groups(no_member);
+        self.judge_groups(no_member, &|_, _| true);
     }
 
     fn judge_client(&self, client: usize, books: &Books) {
         let inc = books.incs.last().expect("there is always one");
         if !books.complete || inc.tainted {
             return;
+        }
+        if books.excused == 0 {
+            self.judge_scans(books, inc);
         }
         let mut filters: Vec<&String> =
             inc.subs.iter().filter(|s| s.group.is_none()).map(|s| &s.filter).collect();
@@ -322,6 +350,39 @@ impl Oracle {
         );
     }
 
+    /// What was retained and acknowledged before a SUBSCRIBE was found for it, or something newer.
+    fn judge_scans(&self, books: &Books, inc: &Incarnation) {
+        let asks = |s: &&SubRec| {
+            s.group.is_none()
+                && s.granted.is_some()
+                && s.always_retained
+                && s.qos > 0
+                && inc.subs.iter().all(|o| o.filter != s.filter || (o.unsub_sent.is_none() && o.qos > 0))
+        };
+        for sub in inc.subs.iter().filter(asks) {
+            for (id, m) in self.msgs.iter().enumerate() {
+                let known = m.retain && !m.will && m.acked.is_some_and(|at| at < sub.requested);
+                if !known || m.refused || !matches(&sub.filter, &m.topic) {
+                    continue;
+                }
+                // All that can have replaced it, itself included.
+                let mut later = self.msgs.iter().enumerate().filter(|(_, o)| {
+                    o.retain && !o.refused && o.topic == m.topic && o.acked.is_none_or(|at| at > m.sent)
+                });
+                let lasting = |o: &Msg| !o.clear && o.qos > 0 && o.expiry_s.is_none() && !o.will;
+                if !later.clone().all(|(_, o)| lasting(o)) {
+                    continue;
+                }
+                let found = later.any(|(o, _)| inc.got.contains_key(&(o as MsgId)));
+                assert!(
+                    found,
+                    "{} asked for {}, and did not get m{id}, which is retained",
+                    books.id, sub.filter
+                );
+            }
+        }
+    }
+
     /// Whether a session must have got a message through this filter.
     fn is_due(&self, client: usize, inc: &Incarnation, filter: &str, m: &Msg) -> bool {
         let recs = || inc.subs.iter().filter(|s| s.group.is_none() && s.filter == filter && !s.refused);
@@ -338,7 +399,8 @@ impl Oracle {
             && m.expiry_s.is_none_or(|s| m.sent_ms + u64::from(s) * 1000 > self.now_ms)
     }
 
-    fn judge_groups(&self, no_member: u64) {
+    /// What was published to share groups, as far as `asked`, reached one member.
+    pub fn judge_groups(&self, no_member: u64, asked: &dyn Fn(&Books, &Msg) -> bool) {
         let mut groups: Vec<(String, String)> = Vec::new();
         for inc in self.books.iter().flat_map(|b| &b.incs) {
             groups.extend(inc.subs.iter().filter_map(|s| Some((s.group.clone()?, s.filter.clone()))));
@@ -361,7 +423,10 @@ impl Oracle {
                 assert!(exact <= m.routed_max, "m{id} reached {exact} members of {group} with QoS 2");
                 let lasting = got.iter().filter(|(_, lasting)| *lasting).count() as u32;
                 assert!(lasting <= m.routed_max, "m{id} reached {lasting} members of {group} that stayed");
-                let due = self.books.iter().any(|b| b.complete && self.is_member(b, &group, &filter, m));
+                let due = self
+                    .books
+                    .iter()
+                    .any(|b| b.complete && asked(b, m) && self.is_member(b, &group, &filter, m));
                 let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
                 let anybody =
                     self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));

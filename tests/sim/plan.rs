@@ -158,6 +158,7 @@ fn faults(r: &mut Random) -> Faults {
         enfile: r.pick(&[0, 0, 30]),
         late: r.pick(&[0, 50, 300]),
         spurious: r.pick(&[0, 20, 200]),
+        interleave: r.pick(&[0, 20, 150, 600]),
         accept_fails: r.pick(&[0, 0, 100]),
     }
 }

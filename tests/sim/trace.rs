@@ -102,7 +102,10 @@ pub const MUST_REACH: &[&str] = &[
     "sleeping shard woken",
     "spurious turn",
     "slow shard",
+    "tick within a tick",
+    "acted upon an answer at once",
     "grey packet",
     "server disconnected us",
+    "drain",
     "16 shards",
 ];

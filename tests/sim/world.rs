@@ -4,7 +4,7 @@
 //! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
 
 use crate::client::{Client, Cx};
-use crate::kernel::{Net, SharedNet, SimIo};
+use crate::kernel::{Net, Others, SharedNet, SimIo};
 use crate::net::Wire;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -28,15 +28,19 @@ const QUIET_MS: u64 = 12_000;
 
 pub struct Node {
     pub shard: Shard<SimIo>,
+    net: SharedNet,
+    me: usize,
     /// What it said before it went to sleep; `None`: it is awake.
     deadline: Option<Moment>,
-    _commands: Sender<Command>,
+    commands: Sender<Command>,
 }
 
 pub struct World {
     pub plan: Plan,
     pub net: SharedNet,
-    pub nodes: Vec<Node>,
+    /// Shared with the drivers, which let one tick within another's tick.
+    pub nodes: Rc<Vec<RefCell<Node>>>,
+    others: Others,
     pub clients: Vec<Client>,
     pub oracle: Oracle,
     scheduler: Random,
@@ -51,8 +55,12 @@ impl World {
         note!("{plan:#?}");
         let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
         let net = Rc::new(RefCell::new(Net::new(plan.shards, wire)));
+        let others = Others::default();
+        let nodes = Rc::new(nodes(&plan, &net, &others));
+        others.replace(Some(interrupter(&nodes, seed)));
         let mut world = World {
-            nodes: nodes(&plan, &net),
+            nodes,
+            others,
             net,
             clients: Vec::new(),
             oracle: Oracle::default(),
@@ -62,6 +70,7 @@ impl World {
             settling: false,
             plan,
         };
+        world.oracle.may_refuse = world.plan.options.queue_full == ringmq::session::QueueFull::Reject;
         for profile in world.plan.profiles.clone() {
             world.add_client(profile);
         }
@@ -112,6 +121,33 @@ impl World {
                 }
             }
         }
+        if self.plan.retain > 0 {
+            ["r/1", "r/2", "t/a", "r/1/deep"].into_iter().for_each(|topic| self.race(topic));
+        }
+    }
+
+    /// Two clients retain something for the same topic, the second when the first one's is acknowledged, and
+    /// the shards that have no part in it do not move.
+    fn race(&mut self, topic: &str) {
+        for _ in 0..2 {
+            let up: Vec<usize> = (0..self.clients.len()).filter(|at| self.clients[*at].is_up()).collect();
+            if up.is_empty() {
+                return;
+            }
+            let at = self.scheduler.pick(&up);
+            self.client(at, |client, cx| client.poke(cx, topic, true));
+            for _ in 0..12 {
+                self.step_begins();
+                let Some(socket) = self.clients[at].link.as_ref().map(|l| l.socket) else { return };
+                let shard = self.net.borrow().shard_of(socket);
+                if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
+                    self.tick(shard);
+                }
+                self.client(at, |client, cx| client.step(cx));
+                let now = self.now();
+                self.advance(now + 1);
+            }
+        }
     }
 
     fn step_begins(&mut self) {
@@ -127,21 +163,50 @@ impl World {
         }
         if self.is_runnable(shard) || self.scheduler.chance(20) {
             self.tick(shard);
+            if self.scheduler.chance(500) {
+                self.react();
+            }
+        }
+    }
+
+    /// Clients act upon what a shard just told them, before the other shards have moved: what an answer
+    /// promises must hold at once.
+    fn react(&mut self) {
+        for at in 0..self.clients.len() {
+            self.clients[at].news = None;
+            self.client(at, |client, cx| client.step(cx));
+            let Some((filter, retain)) = self.clients[at].news.take() else { continue };
+            let mut topics = self.plan.topics.clone();
+            topics.retain(|topic| crate::oracle::matches(&filter, topic));
+            let others: Vec<usize> =
+                (0..self.clients.len()).filter(|o| *o != at && self.clients[*o].is_up()).collect();
+            if topics.is_empty() || others.is_empty() || self.scheduler.chance(300) {
+                continue;
+            }
+            let (topic, other) = (self.scheduler.pick(&topics), self.scheduler.pick(&others));
+            self.step_begins();
+            self.client(other, |client, cx| client.poke(cx, topic, retain));
+            let Some(socket) = self.clients[other].link.as_ref().map(|l| l.socket) else { continue };
+            let shard = self.net.borrow().shard_of(socket);
+            if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
+                trace::reached("acted upon an answer at once");
+                self.tick(shard);
+            }
         }
     }
 
     fn is_runnable(&self, shard: usize) -> bool {
         let now = self.now();
-        let Some(deadline) = self.nodes[shard].deadline else { return true };
+        let node = self.nodes[shard].borrow();
+        if node.shard.is_stopped() {
+            return false;
+        }
+        let Some(deadline) = node.deadline else { return true };
         deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
     }
 
     fn tick(&mut self, shard: usize) {
-        let node = &mut self.nodes[shard];
-        node.shard.work(node.deadline);
-        node.deadline = node.shard.prepare();
-        let (_, leased) = self.net.borrow().kernels[shard].held();
-        assert_eq!(leased, 0, "shard {shard} keeps receive buffers from tick to tick");
+        self.nodes[shard].borrow_mut().tick();
     }
 
     pub fn client(&mut self, at: usize, f: impl FnOnce(&mut Client, &mut Cx)) {
@@ -172,13 +237,29 @@ impl World {
                 self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Fin));
             }
         }
+        // Where a full queue refuses publishers, nobody may stay away from his.
+        let chance = if self.oracle.may_refuse { 0 } else { 300 };
+        let absent: Vec<bool> = self.clients.iter().map(|_| self.scheduler.chance(chance)).collect();
+        for at in (0..self.clients.len()).filter(|at| absent[*at]) {
+            self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
+        }
+        self.gather(&absent);
+        self.check_absent();
+        let nobody = vec![false; absent.len()];
+        self.gather(&nobody);
+    }
+
+    /// Everybody but the absent connects, and all comes to rest.
+    fn gather(&mut self, absent: &[bool]) {
+        let all = 0..self.clients.len();
         self.run_until_rest(|world| {
-            for at in 0..world.clients.len() {
+            let here = || all.clone().filter(|at| !absent[*at]);
+            for at in here() {
                 if world.clients[at].link.is_none() {
                     world.client(at, |client, cx| client.connect(cx));
                 }
             }
-            world.clients.iter().all(Client::is_calm)
+            here().all(|at| world.clients[at].is_calm())
         });
     }
 
@@ -239,8 +320,12 @@ impl World {
     fn next_due(&self) -> Option<u64> {
         let net = self.net.borrow();
         let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
-        let timers =
-            self.nodes.iter().filter_map(|n| n.deadline).filter(|d| *d != Moment::NEVER).map(|d| d.0);
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.borrow().deadline.filter(|_| !n.borrow().shard.is_stopped()))
+            .filter(|d| *d != Moment::NEVER)
+            .map(|d| d.0);
         let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
         shards.chain(timers).chain(clients).min()
     }
@@ -261,6 +346,7 @@ impl World {
             );
         }
         for (at, node) in self.nodes.iter().enumerate() {
+            let node = node.borrow();
             let seen = node.shard.inspect();
             let due = self.net.borrow().next_due(at);
             text += &format!(
@@ -270,6 +356,29 @@ impl World {
             text += &self.net.borrow().describe(at);
         }
         text
+    }
+
+    /// The operator stops the broker: everybody is told, nothing stays open.
+    pub fn drain(&mut self) {
+        note!("---- drain");
+        trace::reached("drain");
+        for (at, node) in self.nodes.iter().enumerate() {
+            let drain = Command::Drain { within_ms: 10_000 };
+            node.borrow().commands.send(drain).expect("the shard holds the other end");
+            self.net.borrow_mut().kernels[at].ring();
+        }
+        self.run_until_rest(|world| {
+            world.nodes.iter().all(|n| n.borrow().shard.is_stopped())
+                && world.clients.iter().all(|c| c.link.is_none())
+        });
+        for (at, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.borrow().shard.inspect().connections, 0, "shard {at} stopped with connections");
+            assert_eq!(
+                self.net.borrow().kernels[at].held(),
+                (0, 0),
+                "shard {at} keeps descriptors or buffers"
+            );
+        }
     }
 
     /// Everybody leaves for good; nothing may stay behind.
@@ -284,6 +393,7 @@ impl World {
         self.advance(now + 110_000_000);
         self.run_until_rest(|_| true);
         for (at, node) in self.nodes.iter().enumerate() {
+            let node = node.borrow();
             let seen = node.shard.inspect();
             assert_eq!(seen.sessions, [], "shard {at} keeps sessions");
             assert_eq!(seen.connections, 0, "shard {at} keeps connections");
@@ -303,7 +413,40 @@ impl World {
     }
 }
 
-fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
+impl Node {
+    /// One turn of the shard's loop, up to where it would sleep.
+    fn tick(&mut self) {
+        if self.shard.is_stopped() {
+            return;
+        }
+        self.shard.work(self.deadline);
+        self.deadline = self.shard.prepare();
+        let (_, leased) = self.net.borrow().kernels[self.me].held();
+        assert_eq!(leased, 0, "shard {} keeps receive buffers from tick to tick", self.me);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The drivers hold it, and it holds the shards that hold the drivers.
+        self.others.replace(None);
+    }
+}
+
+/// Ticks any shard but those that are in the middle of a tick.
+fn interrupter(nodes: &Rc<Vec<RefCell<Node>>>, seed: u64) -> Box<dyn Fn(usize)> {
+    let (nodes, random) = (Rc::downgrade(nodes), RefCell::new(Random::new(seed, 6)));
+    Box::new(move |_| {
+        let Some(nodes) = nodes.upgrade() else { return };
+        let other = random.borrow_mut().below(nodes.len());
+        if let Ok(mut node) = nodes[other].try_borrow_mut() {
+            trace::reached("tick within a tick");
+            node.tick();
+        }
+    })
+}
+
+fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
     let meshes = mesh_sized(plan.shards, plan.rings.0, plan.rings.1);
     let mut random = Random::new(plan.seed, 5);
     let node = |(me, mesh)| {
@@ -313,13 +456,13 @@ fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
         let spec = ListenSpec { addr, backlog: 1_024 };
         commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
         let mut shard = Shard::new(Parts {
-            io: SimIo { net: Rc::clone(net), me },
+            io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },
             mesh,
             me: me as u16,
             shards: plan.shards,
             keyed: Keyed::new(plan.seed),
             seed: random.next(),
-            options: plan.options,
+            options: plan.options.clone(),
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: plan.fan_out_at_once,
@@ -327,7 +470,7 @@ fn nodes(plan: &Plan, net: &SharedNet) -> Vec<Node> {
         let deadline = shard.prepare();
         shard.work(deadline);
         let deadline = shard.prepare();
-        Node { shard, deadline, _commands: commands }
+        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands })
     };
     meshes.into_iter().enumerate().map(node).collect()
 }

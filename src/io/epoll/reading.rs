@@ -11,6 +11,9 @@ impl<H: Send> Epoll<H> {
         self.slots[conn as usize].queued = false;
         self.pump(conn);
         let slot = &mut self.slots[conn as usize];
+        if slot.phase == Phase::Connecting && slot.writable {
+            return self.connected(conn, events);
+        }
         if !slot.readable {
             return;
         }

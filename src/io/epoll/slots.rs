@@ -6,15 +6,17 @@ use std::os::fd::RawFd;
 /// Where a connection stands.
 ///
 /// ```text
-/// Free ─► Open ─► Flushing ─► Lingering ─► Free
-///          │  └──────────┴────────┴───────► Free   (Now, Reset, error, time)
-///          └► Moving ─► Free, or back to Open
+/// Free ─► (Connecting ─►) Open ─► Flushing ─► Lingering ─► Free
+///             └────────────┴──┴────────┴─────────┴───────► Free   (Now, Reset, error, time)
+///                          └► Moving ─► Free, or back to Open
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Phase {
     /// No socket; `Closed` may still have to be reported.
     #[default]
     Free,
+    /// An attempt to connect is under way.
+    Connecting,
     Open,
     /// The last send has to end before the socket is shut down.
     Flushing,

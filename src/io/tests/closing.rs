@@ -247,7 +247,15 @@ fn leak_child<D: Subject>() {
 
 /// Starts this test binary again for one test, so that no other test opens descriptors meanwhile.
 fn a_dropped_driver_closes_everything<D: Subject>() {
-    let driver = if std::any::type_name::<D>().contains("Epoll") { "epoll" } else { "uring" };
+    let kind = std::any::type_name::<D>();
+    let is = |name| kind.contains(name);
+    let driver = if is("Epoll") {
+        "epoll"
+    } else if is("Annexed") {
+        "annexed"
+    } else {
+        "uring"
+    };
     let name = format!("io::tests::closing::{driver}::leak_child");
     let out = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &name, "--nocapture", "--test-threads=1"])

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A second shard on a thread of its own: what it does is `work`; the peers are (ours, its).
-fn with_a_second_shard<D: Subject, T: Send + 'static>(
+pub(super) fn with_a_second_shard<D: Subject, T: Send + 'static>(
     rig: &mut Rig<D>,
     options: DriverOptions,
     work: impl FnOnce(Rig<D>) -> T + Send + 'static,
@@ -24,7 +24,7 @@ fn with_a_second_shard<D: Subject, T: Send + 'static>(
     thread
 }
 
-fn handed_over<D: Subject>(rig: &mut Rig<D>, conn: Conn) {
+pub(super) fn handed_over<D: Subject>(rig: &mut Rig<D>, conn: Conn) {
     rig.find("HandedOver", |e| matches!(e, Event::HandedOver { conn: c } if *c == conn).then_some(()));
 }
 

@@ -5,6 +5,7 @@ use super::super::net;
 use super::super::ops::{self, Op};
 use super::super::{Event, ListenSpec};
 use super::slots::Phase;
+use super::units::{HUB, Unit};
 use super::{Conn, Uring};
 use crate::limits;
 use crate::time::Moment;
@@ -27,6 +28,8 @@ enum Armed {
 struct Listener {
     socket: OwnedFd,
     armed: Armed,
+    /// The ring that it is armed on.
+    unit: usize,
 }
 
 #[derive(Default)]
@@ -35,6 +38,8 @@ pub(super) struct Accepting {
     /// Counts the sets of listeners: completions of those that were stopped do not arm again.
     epoch: u32,
     paused: bool,
+    /// The ring that accepts.
+    unit: usize,
     /// Accepting waits for room, or for this moment.
     stalled_until: Option<Moment>,
     /// Accepted connections whose peer's address has not been asked for.
@@ -46,7 +51,7 @@ pub(super) struct Accepting {
 impl Accepting {
     pub(super) fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
         let (socket, addr) = net::listener(spec)?;
-        self.listeners.push(Listener { socket, armed: Armed::Nothing });
+        self.listeners.push(Listener { socket, armed: Armed::Nothing, unit: HUB });
         Ok((self.listeners.len() as u16 - 1, addr))
     }
 
@@ -91,20 +96,36 @@ impl<H: Send> Uring<H> {
         self.accepting.stalled_until = Some(until);
     }
 
+    /// The ring to accept on: the same as long as it has room for many; then the first that has; else the same
+    /// as long as it has any; then the one with most.
+    fn accepting_unit(&mut self) -> usize {
+        let current = self.accepting.unit;
+        let room_here = self.units.at(current).room();
+        if self.units.count() > 1 && room_here <= limits::ACCEPT_ONE_BY_ONE_ROOM {
+            let rooms = || self.units.iter().map(Unit::room).enumerate();
+            let ample = rooms().find(|(_, room)| *room > limits::ACCEPT_ONE_BY_ONE_ROOM);
+            let most = || rooms().rev().max_by_key(|(_, room)| *room);
+            let other = ample.or_else(|| if room_here > 0 { None } else { most() });
+            self.accepting.unit = other.map_or(current, |(unit, _)| unit);
+        }
+        self.accepting.unit
+    }
+
     /// Arms the listeners as room and pauses tell.
     pub(super) fn update_accepting(&mut self, now: Moment) {
         self.name_more();
         if self.accepting.stalled_until.is_some_and(|until| now >= until) {
             self.accepting.stalled_until = None;
         }
-        let mut room = super::Io::room(self);
+        let unit = self.accepting_unit();
+        let mut room = self.units.at(unit).room();
         if room == 0 && !self.accepting.paused && !self.accepting.listeners.is_empty() {
             self.stall(Moment::NEVER);
         }
         let open = !self.accepting.paused && self.accepting.stalled_until.is_none();
         let many = room > limits::ACCEPT_ONE_BY_ONE_ROOM;
         // Each accept that is armed one by one may take one place.
-        let armed = |l: &&Listener| l.armed == Armed::One;
+        let armed = |l: &&Listener| l.armed == Armed::One && l.unit == unit;
         room = room.saturating_sub(self.accepting.listeners.iter().filter(armed).count());
         for index in 0..self.accepting.listeners.len() {
             let name = self.accepting.name(index);
@@ -112,21 +133,21 @@ impl<H: Send> Uring<H> {
             let fd = listener.socket.as_raw_fd();
             match listener.armed {
                 Armed::Nothing if open && many => {
-                    listener.armed = Armed::Many;
-                    self.ring.push(ops::accept_many(fd).user_data(name));
+                    (listener.armed, listener.unit) = (Armed::Many, unit);
+                    self.units.push(unit, ops::accept_many(fd).user_data(name));
                 }
                 Armed::Nothing if open && room > 0 => {
                     room -= 1;
-                    listener.armed = Armed::One;
-                    self.ring.push(ops::accept_one(fd).user_data(name));
+                    (listener.armed, listener.unit) = (Armed::One, unit);
+                    self.units.push(unit, ops::accept_one(fd).user_data(name));
                 }
-                Armed::Many if !open || !many => {
+                Armed::Many if !open || !many || listener.unit != unit => {
                     listener.armed = Armed::Ending;
-                    self.ring.push(ops::cancel(name));
+                    self.units.push(listener.unit, ops::cancel(name));
                 }
-                Armed::One if !open => {
+                Armed::One if !open || listener.unit != unit => {
                     listener.armed = Armed::Ending;
-                    self.ring.push(ops::cancel(name));
+                    self.units.push(listener.unit, ops::cancel(name));
                 }
                 _ => {}
             }
@@ -135,12 +156,12 @@ impl<H: Send> Uring<H> {
 
     pub(super) fn accepted(
         &mut self,
-        user_data: u64,
-        result: i32,
-        flags: u32,
+        unit: usize,
+        entry: &cqueue::Entry,
         now: Moment,
         events: &mut Vec<Event<H>>,
     ) {
+        let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let index = ops::index(user_data);
         let current = ops::generation(user_data) == self.accepting.epoch & ops::GENERATION;
         if !cqueue::more(flags)
@@ -150,7 +171,10 @@ impl<H: Send> Uring<H> {
             listener.armed = Armed::Nothing;
         }
         match u32::try_from(result) {
-            Ok(conn) => self.admit(conn, index, events),
+            Ok(slot) => {
+                let conn = self.units.at(unit).base + slot;
+                self.admit(conn, index, events);
+            }
             Err(_) => match -result {
                 libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
                 // The end of a listener that was stopped.
@@ -164,11 +188,11 @@ impl<H: Send> Uring<H> {
         self.clear(conn, events);
         self.stats.accepts += 1;
         if self.options.peer_address && self.features.peer_address {
-            self.slots.occupy(conn, Phase::Naming).credit = listener;
+            self.occupy(conn, Phase::Naming).credit = listener;
             self.accepting.unnamed.push_back(conn);
             self.name_more();
         } else {
-            self.slots.occupy(conn, Phase::Open);
+            self.occupy(conn, Phase::Open);
             events.push(Event::Accepted { conn, listener: listener as u16, peer: None });
         }
     }
@@ -178,7 +202,7 @@ impl<H: Send> Uring<H> {
         while self.accepting.naming < limits::NAMING_MAX {
             let Some(conn) = self.accepting.unnamed.pop_front() else { return };
             self.accepting.naming += 1;
-            self.ask(Op::Install, conn, ops::install(conn));
+            self.ask(Op::Install, conn, ops::install(self.units.slot_of(conn)));
         }
     }
 

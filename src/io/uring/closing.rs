@@ -8,11 +8,12 @@ use crate::limits;
 use crate::time::Moment;
 
 impl<H: Send> Uring<H> {
-    pub(super) fn begin_close(&mut self, conn: Conn, how: Close) {
+    pub(super) fn begin_close(&mut self, conn: Conn, mut how: Close) {
         let reset = how == Close::Reset && self.features.reset;
         let slot = self.slots.at(conn);
         match slot.phase {
             Phase::Open => {}
+            Phase::Connecting => how = Close::Now,
             Phase::Flushing | Phase::Lingering if how != Close::Flush => {}
             _ => return,
         }
@@ -28,7 +29,7 @@ impl<H: Send> Uring<H> {
         if reset && !slot.shut {
             slot.shut = true;
             slot.prepare();
-            self.ask(Op::Prepare, conn, ops::reset(conn));
+            self.ask(Op::Prepare, conn, ops::reset(self.units.slot_of(conn)));
         }
         self.close_now(conn);
     }
@@ -44,7 +45,7 @@ impl<H: Send> Uring<H> {
             if !slot.shut {
                 slot.shut = true;
                 slot.prepare();
-                self.ask(Op::Prepare, conn, ops::shutdown(conn, libc::SHUT_RDWR));
+                self.ask(Op::Prepare, conn, ops::shutdown(self.units.slot_of(conn), libc::SHUT_RDWR));
             }
         }
         self.proceed(conn);
@@ -61,7 +62,7 @@ impl<H: Send> Uring<H> {
         let generation = slot.generation;
         self.lingering.push_back((until, conn, generation));
         self.stats.lingers += 1;
-        self.ask(Op::Prepare, conn, ops::shutdown(conn, libc::SHUT_WR));
+        self.ask(Op::Prepare, conn, ops::shutdown(self.units.slot_of(conn), libc::SHUT_WR));
         self.proceed(conn);
     }
 
@@ -71,12 +72,12 @@ impl<H: Send> Uring<H> {
         match slot.phase {
             Phase::Closing if slot.is_quiet() => {
                 slot.phase = Phase::Leaving;
-                self.ask(Op::Close, conn, ops::close(conn));
+                self.ask(Op::Close, conn, ops::close(self.units.slot_of(conn)));
             }
             Phase::Lingering if !slot.is_reading() => {
                 slot.set_reading(true);
                 let bytes = slot.credit;
-                self.ask(Op::Discard, conn, ops::discard(conn, bytes));
+                self.ask(Op::Discard, conn, ops::discard(self.units.slot_of(conn), bytes));
             }
             _ => {}
         }
@@ -126,7 +127,7 @@ impl<H: Send> Uring<H> {
     /// The descriptor is closed.
     pub(super) fn left(&mut self, conn: Conn, events: &mut Vec<Event<H>>) {
         debug_assert_eq!(self.slots.at(conn).phase, Phase::Leaving, "closed after all else");
-        self.slots.vacate(conn);
+        self.vacate(conn);
         self.accepting.unstall();
         events.push(Event::Closed { conn });
     }
@@ -153,8 +154,9 @@ impl<H: Send> Uring<H> {
             }
             self.closing.pop_front();
             if waits {
-                for op in [Op::Receive, Op::Poll, Op::Discard, Op::Send, Op::Prepare] {
-                    self.ring.push(ops::cancel(ops::name(op, generation, conn)));
+                for op in [Op::Receive, Op::Poll, Op::Discard, Op::Send, Op::Connect, Op::Prepare] {
+                    let unit = self.units.index_of(conn);
+                    self.units.push(unit, ops::cancel(ops::name(op, generation, conn)));
                 }
                 self.closing.push_back((now.plus_ms(limits::CLOSE_CANCEL_MS), conn, generation));
             }

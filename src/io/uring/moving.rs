@@ -4,17 +4,24 @@
 //! target once the descriptor was sent: there is a completion there exactly when sending succeeded here. When
 //! it failed the box is ours again.
 
-use super::super::driver::NOTHING;
+use super::super::driver::{Address, NOTHING};
 use super::super::ops::{self, Op};
 use super::super::ring::Sleep;
 use super::super::{Conn, Event, ShardId};
 use super::Uring;
 use super::slots::{Armed, Phase};
+use super::units::HUB;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::time::Duration;
 
 /// A connection on its way.
 struct Journey<H> {
+    to: ShardId,
+    /// The ring of the target that it was sent to.
+    door: usize,
+    /// Rings of the target that were full.
+    tried: usize,
     /// What travels, as long as sending may fail.
     item: Option<NonNull<H>>,
     /// How sending ended.
@@ -27,23 +34,31 @@ struct Journey<H> {
 pub(super) struct Moving<H> {
     journeys: Vec<Option<Journey<H>>>,
     free: Vec<u32>,
+    /// For each shard the ring that had a place last; the next one is tried when it is full.
+    doors: Vec<usize>,
 }
 
 impl<H> Default for Moving<H> {
     fn default() -> Moving<H> {
-        Moving { journeys: Vec::new(), free: Vec::new() }
+        Moving { journeys: Vec::new(), free: Vec::new(), doors: Vec::new() }
     }
 }
 
 impl<H> Moving<H> {
-    fn begin(&mut self, item: NonNull<H>) -> u32 {
-        let journey = Some(Journey { item: Some(item), sent: None, closed: None });
+    pub(super) fn set_peers(&mut self, count: usize) {
+        self.doors = vec![0; count];
+    }
+
+    /// The journey's place, and the ring of the target to send to.
+    fn begin(&mut self, to: ShardId, item: NonNull<H>) -> (u32, usize) {
+        let door = self.doors[usize::from(to)];
+        let journey = Some(Journey { to, door, tried: 0, item: Some(item), sent: None, closed: None });
         if let Some(place) = self.free.pop() {
             self.journeys[place as usize] = journey;
-            return place;
+            return (place, door);
         }
         self.journeys.push(journey);
-        self.journeys.len() as u32 - 1
+        (self.journeys.len() as u32 - 1, door)
     }
 
     fn at(&mut self, place: u32) -> Option<&mut Journey<H>> {
@@ -67,24 +82,51 @@ impl<H: Send> Uring<H> {
         let slot = self.slots.at(conn);
         debug_assert_eq!(slot.phase, Phase::Open, "only an open connection moves");
         debug_assert!(slot.armed == Armed::Nothing && slot.is_quiet(), "nothing is under way");
-        let Some(ring) = self.peer_ring(usize::from(to)) else {
+        if self.peer_rings(usize::from(to)).is_empty() {
             self.stats.hand_over_failures += 1;
             self.pending.push(Event::HandOverFailed { conn, item, errno: libc::ENXIO });
             return;
-        };
+        }
         let item = NonNull::from(Box::leak(item));
-        let pointer = item.as_ptr() as u64;
-        debug_assert_eq!(ops::pointer(pointer), pointer, "addresses of user space have 56 bits at most");
-        let place = self.moving.begin(item);
+        let (place, door) = self.moving.begin(to, item);
         let slot = self.slots.at(conn);
         slot.phase = Phase::Moving;
         slot.place = place;
-        let generation = slot.generation;
-        let arrival = (Op::Arrival as u64) << 56 | pointer;
-        let send = ops::send_descriptor(ring, conn, arrival);
+        self.depart(conn, to, door, item);
+    }
+
+    /// Sends the descriptor to a ring of the target.
+    fn depart(&mut self, conn: Conn, to: ShardId, door: usize, item: NonNull<H>) {
+        let pointer = item.as_ptr() as u64;
+        debug_assert_eq!(ops::pointer(pointer), pointer, "addresses of user space have 56 bits at most");
+        let ring = self.peer_rings(usize::from(to))[door].as_raw_fd();
+        let generation = self.slots.at(conn).generation;
+        let (unit, slot) = (self.units.index_of(conn), self.units.slot_of(conn));
+        let send = ops::send_descriptor(ring, slot, (Op::Arrival as u64) << 56 | pointer);
         let send = send.user_data(ops::name(Op::HandOver, generation, conn));
-        let close = ops::close(conn).user_data(ops::name(Op::Leave, generation, conn));
-        self.ring.push_linked(&[send, close]);
+        let close = ops::close(slot).user_data(ops::name(Op::Leave, generation, conn));
+        self.units.push_linked(unit, &[send, close]);
+    }
+
+    /// Tries the target's next ring, if the last was full and there is one that was not tried.
+    fn try_next_door(&mut self, conn: Conn, place: u32) -> bool {
+        let Some(journey) = self.moving.journeys[place as usize].as_mut() else { return false };
+        let (to, Some(item)) = (journey.to, journey.item) else { return false };
+        let rings = self.peers.get(usize::from(to)).map_or(0, Address::rings);
+        journey.tried += 1;
+        if journey.sent != Some(-libc::ENFILE) || journey.tried >= rings {
+            return false;
+        }
+        (journey.sent, journey.closed) = (None, None);
+        let next = (journey.door + 1) % rings;
+        // Those that leave later begin there.
+        let first = &mut self.moving.doors[usize::from(to)];
+        if *first == journey.door {
+            *first = next;
+        }
+        journey.door = next;
+        self.depart(conn, to, next, item);
+        true
     }
 
     pub(super) fn descriptor_sent(&mut self, conn: Conn, result: i32, events: &mut Vec<Event<H>>) {
@@ -106,12 +148,15 @@ impl<H: Send> Uring<H> {
     /// Reports a hand-over of which both parts have ended.
     fn journey_done(&mut self, conn: Conn, events: &mut Vec<Event<H>>) {
         let place = self.slots.at(conn).place;
-        let Some(Journey { sent: Some(sent), closed: Some(_), item }) = self.moving.at(place) else { return };
-        if *sent >= 0 {
+        let Some(Journey { sent: Some(sent), closed: Some(_), .. }) = self.moving.at(place) else { return };
+        let sent = *sent;
+        if sent >= 0 {
             return self.moved(conn, events);
         }
-        let (errno, item) = (-*sent, item.take());
-        self.moving.end(place);
+        if self.try_next_door(conn, place) {
+            return;
+        }
+        let (errno, item) = (-sent, self.moving.end(place).and_then(|journey| journey.item));
         let slot = self.slots.at(conn);
         slot.phase = Phase::Open;
         slot.place = NOTHING;
@@ -127,21 +172,22 @@ impl<H: Send> Uring<H> {
     pub(super) fn moved(&mut self, conn: Conn, events: &mut Vec<Event<H>>) {
         let place = self.slots.at(conn).place;
         self.moving.end(place);
-        self.slots.vacate(conn);
+        self.vacate(conn);
         self.accepting.unstall();
         self.stats.hand_overs += 1;
         events.push(Event::HandedOver { conn });
     }
 
-    pub(super) fn arrived(&mut self, user_data: u64, result: i32, events: &mut Vec<Event<H>>) {
-        let Ok(conn) = u32::try_from(result) else {
+    pub(super) fn arrived(&mut self, unit: usize, user_data: u64, result: i32, events: &mut Vec<Event<H>>) {
+        let Ok(slot) = u32::try_from(result) else {
             debug_assert!(false, "a descriptor arrives or there is no completion");
             return;
         };
         // SAFETY: the sender leaked this box for us; all shards of a broker have the same type of item.
         let item = unsafe { Box::from_raw(ops::pointer(user_data) as *mut H) };
+        let conn = self.units.at(unit).base + slot;
         self.clear(conn, events);
-        self.slots.occupy(conn, Phase::Open);
+        self.occupy(conn, Phase::Open);
         self.stats.arrivals += 1;
         events.push(Event::Arrived { conn, item });
     }
@@ -157,8 +203,9 @@ impl<H> Journey<H> {
     }
 }
 
-/// Entries of the ring while a driver waits for its last hand-overs to end.
-const SETTLE_ENTERS: usize = 20;
+/// How long a driver waits at most for its last hand-overs to end, and in how many steps.
+const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_ENTERS: u32 = 20;
 
 // For the end of a driver.
 impl<H> Uring<H> {
@@ -168,8 +215,8 @@ impl<H> Uring<H> {
             if self.moving.under_way() == 0 && round > 0 {
                 break;
             }
-            self.ring.enter(if round == 0 { Sleep::Not } else { Sleep::For(Duration::from_millis(50)) });
-            self.free_reaped();
+            let sleep = if round == 0 { Sleep::Not } else { Sleep::For(SETTLE / SETTLE_ENTERS) };
+            self.enter_all(sleep);
         }
         for journey in self.moving.journeys.iter_mut().filter_map(Option::take) {
             if let (Some(item), Some(..0)) = (journey.item, journey.sent) {
@@ -182,12 +229,19 @@ impl<H> Uring<H> {
 
     /// Frees what travelled with connections that nobody will take any more.
     pub(super) fn free_arrivals(&mut self) {
-        self.ring.enter(Sleep::Not);
-        self.free_reaped();
+        self.enter_all(Sleep::Not);
     }
 
-    fn free_reaped(&mut self) {
-        while let Some(entry) = self.ring.next() {
+    /// Enters each ring; the hub's completions tell of the sleep's end soon enough.
+    fn enter_all(&mut self, sleep: Sleep) {
+        for unit in (0..self.units.count()).rev() {
+            self.units.at(unit).ring.enter(if unit == HUB { sleep } else { Sleep::Not });
+            self.free_reaped(unit);
+        }
+    }
+
+    fn free_reaped(&mut self, unit: usize) {
+        while let Some(entry) = self.units.at(unit).ring.next() {
             let user_data = entry.user_data();
             match ops::op(user_data) {
                 Some(Op::Arrival) if entry.result() >= 0 => {
@@ -206,6 +260,6 @@ impl<H> Uring<H> {
                 _ => {}
             }
         }
-        self.ring.reaped();
+        self.units.at(unit).ring.reaped();
     }
 }

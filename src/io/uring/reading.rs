@@ -22,12 +22,13 @@ impl<H: Send> Uring<H> {
 
     /// Puts the armed read into the ring. `wait`: the socket is likely to have nothing yet.
     fn ask_read(&mut self, conn: Conn, wait: bool) {
+        let place = self.units.slot_of(conn);
         let slot = self.slots.at(conn);
         slot.set_reading(true);
         let (op, entry) = match slot.armed {
-            Armed::Parked => (Op::Poll, ops::poll(conn)),
-            Armed::Stream => (Op::Receive, ops::stream(&self.features, conn, slot.credit, wait)),
-            Armed::Once | Armed::Nothing => (Op::Receive, ops::receive(conn, wait)),
+            Armed::Parked => (Op::Poll, ops::poll(place)),
+            Armed::Stream => (Op::Receive, ops::stream(&self.features, place, slot.credit, wait)),
+            Armed::Once | Armed::Nothing => (Op::Receive, ops::receive(place, wait)),
         };
         self.ask(op, conn, entry);
     }
@@ -38,17 +39,25 @@ impl<H: Send> Uring<H> {
         let slot = self.slots.at(conn);
         slot.set_reading(more);
         let open = slot.phase == Phase::Open;
+        let unit = self.units.index_of(conn);
         if buffer.is_some() {
-            self.buffers.taken();
+            self.units.at(unit).buffers.taken();
         }
         let bytes = u32::try_from(result).unwrap_or(0);
         self.stats.bytes_in += u64::from(bytes);
         match buffer {
             Some(id) if open && bytes > 0 => {
-                let lease = Lease::new(self.buffers.start(id), bytes, u32::from(id));
+                let lease = Lease::new(
+                    self.units.at(unit).buffers.start(id),
+                    bytes,
+                    (unit as u32) << 16 | u32::from(id),
+                );
                 events.push(Event::Data { conn, lease });
             }
-            Some(id) => self.buffers.give(id),
+            Some(id) => {
+                self.units.at(unit).buffers.give(id);
+                self.units.mark(unit);
+            }
             None => {}
         }
         if !open {
@@ -81,19 +90,26 @@ impl<H: Send> Uring<H> {
     fn starve(&mut self, conn: Conn) {
         self.stats.starved += 1;
         let generation = self.slots.at(conn).generation;
-        self.starved.push_back((conn, generation));
+        self.units.of(conn).starved.push_back((conn, generation));
+        self.units.starving += 1;
     }
 
     /// Lets as many of the starved try again as there are buffers. More than that would fail again at once;
     /// those that have nothing to read leave their buffer to the next, in the next turn.
     pub(super) fn feed_starved(&mut self) {
-        let mut buffers = self.buffers.available();
-        while buffers > 0 {
-            let Some((conn, generation)) = self.starved.pop_front() else { return };
-            let slot = self.slots.at(conn);
-            if slot.generation == generation && slot.phase == Phase::Open {
-                buffers -= 1;
-                self.ask_read(conn, false);
+        if self.units.starving == 0 {
+            return;
+        }
+        for unit in 0..self.units.count() {
+            let mut buffers = self.units.at(unit).buffers.available();
+            while buffers > 0 {
+                let Some((conn, generation)) = self.units.at(unit).starved.pop_front() else { break };
+                self.units.starving -= 1;
+                let slot = self.slots.at(conn);
+                if slot.generation == generation && slot.phase == Phase::Open {
+                    buffers -= 1;
+                    self.ask_read(conn, false);
+                }
             }
         }
     }
@@ -112,7 +128,7 @@ impl<H: Send> Uring<H> {
     /// Sends what has not left of the send under way.
     pub(super) fn send_rest(&mut self, conn: Conn) {
         let out = self.outbox.at(self.slots.at(conn).place);
-        let entry = ops::send(conn, &out.buffer[out.sent..]);
+        let entry = ops::send(self.units.slot_of(conn), &out.buffer[out.sent..]);
         self.ask(Op::Send, conn, entry);
     }
 

@@ -8,8 +8,9 @@ use super::super::driver::NOTHING;
 ///
 /// ```text
 /// Free ─► Naming ─► Open ─► Flushing ─► Lingering ─► Closing ─► Leaving ─► Free
-///   └──(arrival)──►  │  └──────────┴───(Now, Reset)───► ▲
-///                    └► Moving ─► Free, or back to Open
+///  │ └─(arrival)─►  ▲ │ └──────┴───(Now, Reset)────► ▲
+///  │                │ └► Moving ─► Free, or back to Open
+///  └► Connecting ───┴──(close)──► Closing
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Phase {
@@ -17,6 +18,8 @@ pub(super) enum Phase {
     Free,
     /// Accepted; the peer's address is asked for, nobody knows of it yet.
     Naming,
+    /// An attempt to connect is under way, in the place of a send.
+    Connecting,
     Open,
     /// The last send has to end before the socket is shut down.
     Flushing,
@@ -47,7 +50,8 @@ pub(super) struct Slot {
     /// Naming: the listener. Open: bytes that a stream may still deliver. Lingering: bytes that may still be
     /// discarded.
     pub(super) credit: u32,
-    /// Place in the outbox of the send under way; of a moving connection its place among those that move.
+    /// Place in the outbox of the send under way; of a moving connection its place among those that move; of
+    /// one that connects that of its peer's address.
     pub(super) place: u32,
     pub(super) phase: Phase,
     pub(super) armed: Armed,
@@ -115,7 +119,6 @@ const CHUNK: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Slots {
     chunks: Vec<Box<[Slot]>>,
-    used: usize,
 }
 
 impl Slots {
@@ -133,7 +136,6 @@ impl Slots {
         while self.chunks.len() * CHUNK <= conn as usize {
             self.chunks.push((0..CHUNK).map(|_| Slot::default()).collect());
         }
-        self.used += 1;
         let slot = self.at(conn);
         debug_assert_eq!(slot.phase, Phase::Free, "the kernel gives free indices");
         *slot = Slot { generation: slot.generation.wrapping_add(1), phase, ..Slot::default() };
@@ -146,10 +148,5 @@ impl Slots {
         debug_assert_ne!(slot.phase, Phase::Free, "freed once");
         slot.phase = Phase::Free;
         slot.generation = slot.generation.wrapping_add(1);
-        self.used -= 1;
-    }
-
-    pub(super) fn used(&self) -> usize {
-        self.used
     }
 }

@@ -1,0 +1,242 @@
+//! `ringmq bench million`: a broker of its own, as many clients as asked for, and what each of them costs.
+//!
+//! Everybody connects and subscribes to a filter of its own; each sends a PINGREQ; messages go to random clients;
+//! everybody leaves; everybody comes back at once. Held connections are counted by the generator, by the kernel
+//! (sockets in use, and open files, of which a connection that only waits in a backlog has one instead of two),
+//! and by the broker (its counters when it ends).
+
+use super::args::BenchArgs;
+use super::fleet::{Fleet, Waited};
+use super::plan::Plan;
+use super::run::{Outcome, Run};
+use super::usage::{Process, Sockets};
+use super::worker::Command;
+use crate::io::Close;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// The group of clients in the plan.
+const CLIENTS: usize = 0;
+/// The group of publishers.
+const PUBLISHERS: usize = 1;
+/// PINGREQs per second while all clients ping.
+const PINGS_PER_S: u64 = 50_000;
+/// Seconds between the last client and the memory sample.
+const REST_S: f64 = 2.0;
+
+/// A broker that this process has started.
+#[derive(Debug)]
+pub struct Broker {
+    child: Child,
+    /// Reads its log, so that it never waits for us, and returns the line with its counters.
+    counters: Option<JoinHandle<String>>,
+    address: SocketAddr,
+}
+
+impl Broker {
+    /// Starts this program as a broker on a free port of 127.0.0.1.
+    pub fn start(args: &BenchArgs) -> Result<Broker, String> {
+        let fault = |e: &dyn std::fmt::Display| format!("cannot start the broker: {e}");
+        let program = std::env::current_exe().map_err(|e| fault(&e))?;
+        let shards = args.shards.to_string();
+        let mut child = std::process::Command::new(program)
+            .args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "debug", "--shards", &shards])
+            .args(["--io", &args.io])
+            .args(["--set", "broker.peer_address=false", "--set", "broker.backlog=65535"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| fault(&e))?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("the broker has no log")?);
+        let mut seen = String::new();
+        while log.read_line(&mut seen).map_err(|e| fault(&e))? > 0 {
+            let last = seen.lines().last().unwrap_or_default();
+            if last.contains("is serving") {
+                let address = last.split("mqtt=").nth(1).and_then(|rest| {
+                    rest.trim_start_matches('"').split(['"', ' ', ',']).next()?.parse().ok()
+                });
+                let address = address.ok_or_else(|| format!("no address in: {last}"))?;
+                let counters = std::thread::spawn(move || {
+                    let lines = log.lines().map_while(Result::ok);
+                    lines.filter(|line| line.contains("all shards:")).last().unwrap_or_default()
+                });
+                return Ok(Broker { child, counters: Some(counters), address });
+            }
+        }
+        let _ = child.wait();
+        Err(fault(&seen.trim_end()))
+    }
+
+    /// Where it serves MQTT.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it and compares what it counted with what the generator did.
+    pub fn stop(mut self, plan: &Plan, outcome: &mut Outcome) {
+        let told = std::process::Command::new("kill").arg(self.pid().to_string()).status();
+        if !told.is_ok_and(|status| status.success()) {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+        let counters = self.counters.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let count = |name: &str| {
+            let found =
+                counters.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            found.and_then(|number| number.parse::<u64>().ok()).unwrap_or_default()
+        };
+        let clients = u64::from(plan.clients());
+        let twice =
+            2 * plan.groups[CLIENTS].clients.len() as u64 + plan.groups[PUBLISHERS].clients.len() as u64;
+        outcome.extra.push(("broker: clients connected, in all", count("connects") as f64, ""));
+        outcome.extra.push(("broker: messages received", count("publishes_in") as f64, ""));
+        outcome.extra.push(("broker: messages delivered", count("deliveries") as f64, ""));
+        let mut check = |what: &str, counted: u64, due: u64| {
+            if counted != due {
+                outcome
+                    .verdict
+                    .failures
+                    .push(format!("the broker counted {counted} {what} instead of {due}"));
+            }
+        };
+        check("connected clients", count("connects"), twice.max(clients));
+        check("published messages", count("publishes_in"), outcome.total.published + outcome.total.resent);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Nothing happens to one that has ended and was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Memory and sockets at a moment.
+struct Sample {
+    broker_kib: u64,
+    own_kib: u64,
+    sockets: Sockets,
+    /// Open files of the whole system; 0 where it is not told.
+    files: u64,
+}
+
+impl Sample {
+    fn now(fleet: &Fleet) -> Sample {
+        let kib = |usage: Option<super::usage::Usage>| usage.map_or(0, |usage| usage.rss_kib);
+        Sample {
+            broker_kib: kib(fleet.broker_usage()),
+            own_kib: kib(Process::own().usage()),
+            sockets: Sockets::now(),
+            files: super::usage::open_files(),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The phases of `million`.
+    pub fn million(&mut self, fleet: &mut Fleet) -> Result<(), String> {
+        let clients = fleet.plan.groups[CLIENTS].clients.len() as u64;
+        self.connect(fleet, PUBLISHERS)?;
+        let before = Sample::now(fleet);
+        let seconds = self.connect(fleet, CLIENTS)?;
+        self.extra.push(("connect: until all were subscribed", seconds, "s"));
+        self.extra.push(("connect: CONNECT and SUBSCRIBE", clients as f64 / seconds, "/s"));
+        fleet.phase("rest", REST_S as u64);
+        fleet.run_for(REST_S, |_| false);
+        self.weigh(fleet, &before, clients);
+        self.ping(fleet, clients);
+        fleet.tell(|| Command::Publish(true));
+        fleet.run_for(1.0, |_| false);
+        self.measure(fleet, |_| false);
+        self.drain(fleet);
+        self.come_back(fleet, clients)
+    }
+
+    /// What each client costs, and whether all are there.
+    fn weigh(&mut self, fleet: &mut Fleet, before: &Sample, clients: u64) {
+        let (tally, _) = fleet.snapshot();
+        let now = Sample::now(fleet);
+        let publishers = fleet.plan.groups[PUBLISHERS].clients.len() as u64;
+        let sockets = now.sockets.tcp_in_use.saturating_sub(before.sockets.tcp_in_use);
+        let files = now.files.saturating_sub(before.files);
+        let bytes = |now: u64, before: u64| now.saturating_sub(before) as f64 * 1024.0 / clients as f64;
+        let held = tally.online - publishers;
+        self.extra.extend([
+            ("held: by the generator", held as f64, ""),
+            ("held: sockets in use, both ends", sockets as f64, ""),
+            ("held: open files, both ends", files as f64, ""),
+            ("bytes/client: broker, user space", bytes(now.broker_kib, before.broker_kib), "bytes"),
+            ("bytes/client: generator, user space", bytes(now.own_kib, before.own_kib), "bytes"),
+            ("bytes/client: slab, both ends", bytes(now.sockets.slab_kib, before.sockets.slab_kib), "bytes"),
+            ("bytes/client: socket buffers", bytes(now.sockets.tcp_kib, before.sockets.tcp_kib), "bytes"),
+            (
+                "bytes/client: everything",
+                bytes(before.sockets.available_kib, now.sockets.available_kib),
+                "bytes",
+            ),
+        ]);
+        self.expect("clients are online", held, clients);
+        // Others on this machine open and close sockets too: a few.
+        let slack = clients / 100 + 64;
+        self.expect_at_least("sockets are in use", sockets, (2 * clients).saturating_sub(slack));
+        if files > 0 {
+            self.expect_at_least("files are open", files, (2 * clients).saturating_sub(slack));
+        }
+    }
+
+    fn ping(&mut self, fleet: &mut Fleet, clients: u64) {
+        let over_ms = clients * 1000 / PINGS_PER_S + 1000;
+        fleet.phase("ping", over_ms / 1000);
+        fleet.tell(|| Command::Ping(CLIENTS, over_ms));
+        let done = |tally: &super::tally::Tally| tally.pinged >= clients;
+        fleet.wait_for(self.args.drain, done, |tally| tally.pongs);
+        let (tally, _) = fleet.snapshot();
+        self.extra.push(("pinged: clients with an answer", tally.pinged as f64, ""));
+        self.expect("clients had an answer to their PINGREQ", tally.pinged, clients);
+    }
+
+    /// Everybody leaves, and everybody comes back at once.
+    fn come_back(&mut self, fleet: &mut Fleet, clients: u64) -> Result<(), String> {
+        let publishers = fleet.plan.groups[PUBLISHERS].clients.len() as u64;
+        fleet.phase("leave", 1);
+        let began = Instant::now();
+        fleet.tell(|| Command::Leave(CLIENTS, Close::Flush));
+        let patience_s = f64::from(self.args.connect_timeout);
+        let waited = fleet.wait_for(patience_s, |tally| tally.open <= publishers, |tally| tally.open);
+        self.extra.push(("leave: until all had gone", began.elapsed().as_secs_f64(), "s"));
+        if waited == Waited::Stopped {
+            return Ok(());
+        }
+        let before = self.connects;
+        let seconds = self.connect(fleet, CLIENTS)?;
+        // The rate of connects in the report is that of the first time.
+        self.connects = before;
+        self.extra.push(("come back: until all were subscribed", seconds, "s"));
+        self.extra.push(("come back: CONNECT and SUBSCRIBE", clients as f64 / seconds, "/s"));
+        let (tally, _) = fleet.snapshot();
+        self.expect("clients are online after they came back", tally.online - publishers, clients);
+        Ok(())
+    }
+
+    fn expect(&mut self, what: &str, counted: u64, due: u64) {
+        if counted != due {
+            self.shortfalls.push(format!("{counted} {what} instead of {due}"));
+        }
+    }
+
+    fn expect_at_least(&mut self, what: &str, counted: u64, due: u64) {
+        if counted < due {
+            self.shortfalls.push(format!("{counted} {what} instead of {due} or more"));
+        }
+    }
+}

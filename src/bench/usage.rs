@@ -1,0 +1,129 @@
+//! What a process uses, and what the kernel uses for sockets, as `/proc` tells.
+
+use std::fs;
+use std::time::Instant;
+
+/// CPU and memory of a process at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// When.
+    pub at: Instant,
+    /// Nanoseconds that its threads have run; threads that ended are not in it.
+    pub cpu_ns: u64,
+    /// Resident memory in KiB.
+    pub rss_kib: u64,
+    /// Most resident memory so far, in KiB.
+    pub peak_kib: u64,
+}
+
+/// A process, `self` for our own.
+#[derive(Clone, Debug)]
+pub struct Process(String);
+
+impl Process {
+    /// The process with this number, if there is one and we may look at it.
+    pub fn new(pid: u32) -> Result<Process, String> {
+        let process = Process(pid.to_string());
+        match process.usage() {
+            Some(_) => Ok(process),
+            None => Err(format!("--pid {pid}: there is no such process, or /proc does not show it")),
+        }
+    }
+
+    /// Our own.
+    pub fn own() -> Process {
+        Process("self".to_owned())
+    }
+
+    /// What it uses; `None` when it is gone.
+    pub fn usage(&self) -> Option<Usage> {
+        let mut cpu_ns = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0)).ok()?.flatten() {
+            // A thread may end in between.
+            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            cpu_ns += first_number(&text).unwrap_or_default();
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        let rss_kib = field(&status, "VmRSS:").unwrap_or_default();
+        let peak_kib = field(&status, "VmHWM:").unwrap_or_default();
+        Some(Usage { at: Instant::now(), cpu_ns, rss_kib, peak_kib })
+    }
+}
+
+impl Usage {
+    /// Cores that were busy between an earlier moment and this one.
+    pub fn cores_since(&self, earlier: &Usage) -> f64 {
+        let ns = self.at.saturating_duration_since(earlier.at).as_nanos().max(1) as f64;
+        self.cpu_ns.saturating_sub(earlier.cpu_ns) as f64 / ns
+    }
+}
+
+/// What all sockets of this network namespace, and the kernel, use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sockets {
+    /// TCP sockets that are not closed: both ends of a connection within this machine.
+    pub tcp_in_use: u64,
+    /// Pages of buffers of TCP, in KiB.
+    pub tcp_kib: u64,
+    /// Slab of the kernel, in KiB.
+    pub slab_kib: u64,
+    /// Memory that is left, in KiB.
+    pub available_kib: u64,
+}
+
+impl Sockets {
+    /// As `/proc` tells now; 0 where it does not.
+    pub fn now() -> Sockets {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let (sockets, memory) = (text("/proc/net/sockstat"), text("/proc/meminfo"));
+        let tcp = sockets.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
+        Sockets {
+            tcp_in_use: field(tcp, "inuse").unwrap_or_default(),
+            tcp_kib: 4 * field(tcp, "mem").unwrap_or_default(),
+            slab_kib: field(&memory, "Slab:").unwrap_or_default(),
+            available_kib: field(&memory, "MemAvailable:").unwrap_or_default(),
+        }
+    }
+}
+
+/// Objects of the kernel for open files, direct descriptors included; 0 where it does not tell.
+pub fn open_files() -> u64 {
+    let text = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("filp "));
+    line.and_then(|line| field(line, "filp ")).unwrap_or_default()
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The number behind a name.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let at = text.find(name)? + name.len();
+    first_number(&text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_process_uses_something() {
+        let before = Process::own().usage().expect("we are there");
+        let mut sum = 0u64;
+        for n in 0..20_000_000u64 {
+            sum = sum.wrapping_mul(31).wrapping_add(std::hint::black_box(n));
+        }
+        std::hint::black_box(sum);
+        let after = Process::new(std::process::id()).expect("we are there").usage().expect("and still are");
+        assert!(after.cpu_ns > before.cpu_ns && after.rss_kib > 100 && after.peak_kib >= after.rss_kib);
+        assert!(Process::new(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn fields_are_found() {
+        assert_eq!(field("VmHWM:\t  12 kB\nVmRSS:\t   34 kB\n", "VmRSS:"), Some(34));
+        assert_eq!(field("TCP: inuse 27 orphan 0 tw 0 alloc 30 mem 3", "mem"), Some(3));
+        assert_eq!(field("", "mem"), None);
+    }
+}
