@@ -225,6 +225,14 @@ pub fn subscribe(peer: &mut Peer, filter: &str, qos: u8) {
     assert_eq!(subscribe_all(peer, &[(filter, qos)]), [qos], "{filter}");
 }
 
+/// Subscribes to a topic once something is retained there, and takes that: what is retained was looked up then,
+/// so what is published next comes as it is published, and once.
+pub fn subscribe_settled(s: &Scene, peer: &mut Peer, topic: &str, qos: u8) {
+    Pub::new(topic, "before").qos(1, 1).retain().send(&mut self::peer(s, "before"));
+    subscribe(peer, topic, qos);
+    assert!(take(peer, "before").retain);
+}
+
 /// UNSUBSCRIBE.
 pub fn unsubscribe_bytes(packet_id: u16, filters: &[&str]) -> Vec<u8> {
     let filters: Vec<u8> = filters.iter().flat_map(text).collect();
