@@ -218,7 +218,11 @@ fn shard_count(options: &BrokerOptions, cores: usize) -> usize {
 }
 
 fn driver_options(options: &BrokerOptions, shards: usize) -> DriverOptions {
-    let defaults = DriverOptions { peer_address: options.peer_address, ..DriverOptions::default() };
+    let mut defaults = DriverOptions { peer_address: options.peer_address, ..DriverOptions::default() };
+    if shards == 1 {
+        // Nothing arrives from elsewhere.
+        defaults.headroom_percent = 0;
+    }
     match options.max_connections {
         0 => defaults,
         // Each shard takes its share, so that all of them together never hold more.

@@ -21,6 +21,8 @@ pub struct DriverOptions {
     pub connections_max: u32,
     /// Descriptors in the table of one ring at most; 0: the limit of open files.
     pub table_max: u32,
+    /// Share of each table that is kept free for connections that arrive from other shards, in percent.
+    pub headroom_percent: usize,
     /// Receive buffers, a power of two up to 32,768.
     pub receive_buffers: u16,
     /// Bytes of each receive buffer.
@@ -36,6 +38,7 @@ impl Default for DriverOptions {
         DriverOptions {
             connections_max: 0,
             table_max: 0,
+            headroom_percent: limits::TABLE_HEADROOM_PERCENT,
             receive_buffers: limits::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES as u32,
             peer_address: true,

@@ -1,6 +1,7 @@
 //! What clients do of their own accord.
 
-use crate::client::{Awaited, Client, Cx, Link, Unacked};
+use crate::client::{Client, Cx, Unacked};
+use crate::link::{Awaited, Link};
 use crate::net::Leave;
 use crate::oracle::{Alive, Msg, MsgId, SubRec};
 use crate::plan::{FILTERS, WIDE_FILTERS};
@@ -408,7 +409,7 @@ impl Client {
         let pid = 60_000 + cx.r.below(1_000) as u16;
         let kind = cx.r.below(12);
         note!("{} grey {kind}", self.profile.id);
-        let Some(l) = &mut self.link else { return };
+        let Some(l) = self.link.as_mut().filter(|l| !l.awaited.contains_key(&pid)) else { return };
         match kind {
             0..=2 => {
                 l.grey_pids.insert(pid);

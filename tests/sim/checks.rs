@@ -29,7 +29,7 @@ pub fn run(seed: u64) -> u64 {
     world.check_routes();
     world.check_deliveries();
     world.check_retained();
-    if seed % 4 == 0 {
+    if seed.is_multiple_of(4) {
         world.drain()
     } else {
         world.tear_down()

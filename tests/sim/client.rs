@@ -1,6 +1,7 @@
 //! A scripted client: it follows the protocol on its side of a virtual socket, keeps its session's state, and
 //! tells the oracle what it sees.
 
+use crate::link::{Awaited, Link};
 use crate::net::{Leave, SocketId, Wire};
 use crate::oracle::{Alive, Got, MsgId, Oracle, parse_payload, payload};
 use crate::plan::{Plan, Profile};
@@ -10,7 +11,7 @@ use ringmq::codec::{
     Ack, AckKind, ConnAck, Disconnect, Framed, Packet, PacketId, Properties, Property, Publish, SubAck,
     Version, decode, frame,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Within this time an abandoned connection is served, or gone.
 const GHOST_MS_MAX: u64 = 1_000_000;
@@ -33,57 +34,6 @@ pub struct Unacked {
     pub released: bool,
     /// The connection that it was first sent on.
     pub conn: usize,
-}
-
-#[derive(Clone, Debug)]
-pub enum Awaited {
-    /// Indices of the subscriptions in the oracle's books.
-    Sub(Vec<usize>),
-    Unsub(Vec<usize>),
-}
-
-/// A connection.
-#[derive(Debug)]
-pub struct Link {
-    pub socket: SocketId,
-    pub number: usize,
-    pub version: Version,
-    inbuf: Vec<u8>,
-    pub out: Vec<u8>,
-    pub connect_sent: bool,
-    /// CONNACK of success came.
-    pub up: bool,
-    pub clean: bool,
-    pub resumed: bool,
-    pub expiry_s: u32,
-    pub receive_max: usize,
-    pub server_receive_max: usize,
-    pub server_alias_max: u16,
-    pub aliases_out: Vec<String>,
-    aliases_in: BTreeMap<u16, String>,
-    pub owed: VecDeque<(AckKind, u16)>,
-    flight: BTreeSet<u16>,
-    pub awaited: BTreeMap<u16, Awaited>,
-    /// It was sent something that may end it.
-    pub grey: bool,
-    /// A connection that was abandoned earlier could still be served when this one was.
-    pub haunted: bool,
-    /// Identifiers that only grey packets used.
-    pub grey_pids: BTreeSet<u16>,
-    /// QoS 2 identifiers whose PUBLISH was sent twice on this connection.
-    pub twice: BTreeSet<u16>,
-    pub deaf_until: u64,
-    pub last_write: u64,
-    pub started: u64,
-    /// The server ended it.
-    over: bool,
-    pub keep_alive_s: u16,
-    pub no_ping: bool,
-    /// The will, and whether it is published at once when the connection is lost.
-    pub will: Option<(MsgId, bool)>,
-    pub said_goodbye: bool,
-    /// What was in flight to us when the session was resumed: whether PUBREC had been sent.
-    carried: BTreeMap<u16, bool>,
 }
 
 #[derive(Debug)]
@@ -605,53 +555,5 @@ impl Client {
                 return pid;
             }
         }
-    }
-}
-
-impl Link {
-    pub fn new(socket: SocketId, number: usize, version: Version, receive_max: usize) -> Link {
-        Link {
-            socket,
-            number,
-            version,
-            inbuf: Vec::new(),
-            out: Vec::new(),
-            connect_sent: false,
-            up: false,
-            clean: false,
-            resumed: false,
-            expiry_s: 0,
-            receive_max,
-            server_receive_max: 65_535,
-            server_alias_max: 0,
-            aliases_out: Vec::new(),
-            aliases_in: BTreeMap::new(),
-            owed: VecDeque::new(),
-            flight: BTreeSet::new(),
-            awaited: BTreeMap::new(),
-            grey: false,
-            haunted: false,
-            grey_pids: BTreeSet::new(),
-            twice: BTreeSet::new(),
-            deaf_until: 0,
-            last_write: 0,
-            started: 0,
-            over: false,
-            keep_alive_s: 0,
-            no_ping: false,
-            will: None,
-            said_goodbye: false,
-            carried: BTreeMap::new(),
-        }
-    }
-
-    /// Until when the server surely had not ended this connection.
-    fn surely_served(&self, cx: &Cx) -> u64 {
-        let quota = cx.plan.options.queue_full != ringmq::session::QueueFull::DropOldest;
-        if self.keep_alive_s > 0 || self.grey || quota || self.over { self.started } else { cx.wire.now }
-    }
-
-    fn ping_due(&self) -> u64 {
-        self.last_write + u64::from(self.keep_alive_s) * 500
     }
 }

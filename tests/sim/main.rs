@@ -1,15 +1,21 @@
 //! The whole broker in a simulation: production shards on a virtual clock, in one thread, under a seeded
 //! scheduler, with clients, a network and drivers that fail in every way that they may.
 //!
-//! `cargo test --test sim` runs some hundred seeds. `RINGMQ_SIM_SEEDS=10000 cargo test --release --test sim`
+//! `cargo test --test sim` runs a thousand seeds. `RINGMQ_SIM_SEEDS=10000 cargo test --release --test sim`
 //! runs that many and prints seeds per second. `RINGMQ_SIM_SEED=1234 cargo test --test sim -- --nocapture`
-//! replays one with a trace. `RINGMQ_SIM_FROM` is the first seed.
+//! replays one with a trace. `RINGMQ_SIM_FROM` is the first seed, `RINGMQ_SIM_THREADS` how many run at a time.
+//!
+//! Read in this order: `plan` (what a seed decides), `world` (the scheduler), `net`, `kernel` and `driver`
+//! (everything below the shards), `client`, `link` and `actions` (everything above them), `oracle` (what may,
+//! must and must not arrive), `checks` (what must hold at rest), `trace` (what a run must have reached).
 #![allow(clippy::unwrap_used, missing_docs, reason = "this is a test")]
 
 mod actions;
 mod checks;
 mod client;
+mod driver;
 mod kernel;
+mod link;
 mod net;
 mod oracle;
 mod plan;
@@ -25,7 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Seeds of a run without `RINGMQ_SIM_SEEDS`.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1_000;
 /// Failing seeds after which a run stops.
 const FAILURES_MAX: usize = 8;
 

@@ -4,7 +4,8 @@
 //! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
 
 use crate::client::{Client, Cx};
-use crate::kernel::{Net, Others, SharedNet, SimIo};
+use crate::driver::{Others, SimIo};
+use crate::kernel::{Net, SharedNet};
 use crate::net::Wire;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
@@ -238,7 +239,7 @@ impl World {
             }
         }
         // Where a full queue refuses publishers, nobody may stay away from his.
-        let chance = if self.oracle.may_refuse { 0 } else { 300 };
+        let chance = if self.oracle.may_refuse { 0 } else { 450 };
         let absent: Vec<bool> = self.clients.iter().map(|_| self.scheduler.chance(chance)).collect();
         for at in (0..self.clients.len()).filter(|at| absent[*at]) {
             self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));

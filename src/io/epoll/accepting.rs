@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 
 impl<H: Send> Epoll<H> {
     pub(super) fn headroom(&self) -> usize {
-        self.options.connections_max as usize * limits::TABLE_HEADROOM_PERCENT / 100
+        self.options.connections_max as usize * self.options.headroom_percent / 100
     }
 
     pub(super) fn stall(&mut self, until: Moment) {

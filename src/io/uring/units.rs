@@ -30,6 +30,8 @@ pub(super) struct Unit {
     pub(super) base: Conn,
     /// Slots.
     pub(super) table: usize,
+    /// Slots of it that are kept for arrivals.
+    headroom: usize,
     /// Slots that hold a connection, as far as is known here.
     pub(super) used: usize,
     /// Of an annex: it is among those that have something to submit or to publish.
@@ -64,6 +66,7 @@ impl Unit {
             starved,
             base,
             table: table as usize,
+            headroom: table as usize * options.headroom_percent / 100,
             used: 0,
             marked: false,
             polled: false,
@@ -72,8 +75,7 @@ impl Unit {
 
     /// Places for connections that are accepted, beside the head-room for those that arrive.
     pub(super) fn room(&self) -> usize {
-        let headroom = self.table * limits::TABLE_HEADROOM_PERCENT / 100;
-        (self.table - headroom).saturating_sub(self.used)
+        (self.table - self.headroom).saturating_sub(self.used)
     }
 }
 
