@@ -1,6 +1,7 @@
 //! Looking up retained messages for new subscriptions, page by page, at the pace of the session.
 
-use crate::map::Set;
+use crate::limits::SCAN_SEEN_MAX;
+use crate::map::Map;
 use crate::message::QoS;
 use std::collections::VecDeque;
 
@@ -17,6 +18,8 @@ pub struct ScanJob {
     pub no_local: bool,
     /// The subscription is gone.
     pub cancelled: bool,
+    /// Its number among the session's jobs; [`Scans::add`] gives it.
+    pub number: u64,
 }
 
 /// The scans of one session: one job at a time, one shard at a time, one page at a time.
@@ -32,12 +35,35 @@ pub struct Scans {
     pub waiting: bool,
     /// The session had no room for a page; it is resumed when something of its queue has left.
     pub stalled: bool,
-    /// Keys of topics whose retained message changed while the first job was under way: the session had the
-    /// new value live, so an older one must not follow.
-    pub seen: Set<u64>,
+    /// The number of the last job that was added.
+    last: u64,
+    /// Keys of topics whose retained message changed, and the last job that there was: the session had the new
+    /// value live, so for this job and those before it neither that one nor an older one must follow.
+    seen: Map<u64, u64>,
 }
 
 impl Scans {
+    /// Adds jobs behind those that there are.
+    pub fn add(&mut self, jobs: Vec<ScanJob>) {
+        for job in jobs {
+            self.last += 1;
+            self.jobs.push_back(ScanJob { number: self.last, ..job });
+        }
+    }
+
+    /// The session gets a message with RETAIN live, on the topic with this key.
+    pub fn note(&mut self, key: u64) {
+        if self.seen.len() < SCAN_SEEN_MAX || self.seen.contains_key(&key) {
+            self.seen.insert(key, self.last);
+        }
+    }
+
+    /// The first job, if a retained message on the topic with this key is still to be delivered for it.
+    pub fn wants(&self, key: u64) -> Option<&ScanJob> {
+        let job = self.jobs.front().filter(|job| !job.cancelled)?;
+        self.seen.get(&key).is_none_or(|last| *last < job.number).then_some(job)
+    }
+
     /// The present shard is done: the next shard, or the next job.
     pub fn advance(&mut self, shards: u16, exact_home: impl Fn(&str) -> Option<u16>) {
         self.after = None;
@@ -45,7 +71,8 @@ impl Scans {
         self.shard += 1;
         if exact || self.shard >= shards {
             self.jobs.pop_front();
-            self.seen.clear();
+            let next = self.jobs.front().map_or(u64::MAX, |job| job.number);
+            self.seen.retain(|_, last| *last >= next);
             self.start(exact_home);
         }
     }
@@ -63,5 +90,42 @@ impl Scans {
     /// Points at the first shard of the first job.
     pub fn start(&mut self, exact_home: impl Fn(&str) -> Option<u16>) {
         self.shard = self.jobs.front().and_then(|j| exact_home(&j.filter)).unwrap_or(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(filter: &str) -> ScanJob {
+        let (filter, qos) = (filter.into(), QoS::AtMostOnce);
+        ScanJob { filter, qos, id: 0, no_local: false, cancelled: false, number: 0 }
+    }
+
+    #[test]
+    fn a_live_message_stands_for_the_retained_one_of_the_jobs_that_there_were() {
+        let mut scans = Scans::default();
+        scans.add(vec![job("a/+"), job("b")]);
+        scans.note(7);
+        scans.add(vec![job("c")]);
+        let exact = |filter: &str| (!filter.contains('+')).then_some(0);
+        scans.start(exact);
+        // The first two had it live; the third was subscribed to afterwards, so it gets the retained one.
+        for (filter, shards, wants) in [("a/+", 2, false), ("b", 1, false), ("c", 1, true)] {
+            assert_eq!(scans.jobs.front().map(|job| &*job.filter), Some(filter));
+            assert_eq!(scans.wants(7).is_some(), wants, "{filter}");
+            assert!(scans.wants(8).is_some());
+            (0..shards).for_each(|_| scans.advance(2, exact));
+        }
+        assert!(scans.wants(8).is_none() && scans.seen.is_empty());
+    }
+
+    #[test]
+    fn a_subscription_that_is_gone_wants_nothing() {
+        let mut scans = Scans::default();
+        scans.add(vec![job("a"), job("b"), job("a")]);
+        scans.forget("a");
+        assert!(scans.wants(7).is_none());
+        assert_eq!(scans.jobs.len(), 2, "the one under way stays until its answer has come");
     }
 }

@@ -1,5 +1,6 @@
 //! What shards tell each other, and the background work of a tick.
 
+use super::scans::Reply;
 use super::sessions::End;
 use super::{Handover, Shard};
 use crate::io::{Io, ShardId};
@@ -27,8 +28,8 @@ impl<I: Io<Handover>> Shard<I> {
             Control::RetainSet { message, stamp } => self.store_retained(message, stamp),
             Control::RetainClear { topic, stamp } => self.clear_retained(&topic, stamp),
             Control::ScanRequest(request) => self.scans.request(from, request),
-            Control::ScanItem { scan, message } => self.handle_scan_item(scan, &message),
-            Control::ScanPage { scan, after } => self.handle_scan_page(scan, after),
+            Control::ScanItem { scan, message } => self.scans.reply(Reply::Item { scan, message }),
+            Control::ScanPage { scan, after } => self.scans.reply(Reply::Page { scan, after }),
             Control::HandOn(on) => self.handle_hand_on(on),
         }
     }
@@ -37,6 +38,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn run_background(&mut self) {
         self.run_backlog();
         self.clean_up();
+        self.take_scan_replies();
         self.run_scans();
         self.wake_waiters();
         self.go_on_draining();

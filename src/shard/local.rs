@@ -133,9 +133,8 @@ impl Local {
         if carried.view().head.retain
             && !terms.retained
             && let Some(scans) = &mut session.scans
-            && scans.seen.len() < crate::limits::SCAN_SEEN_MAX
         {
-            scans.seen.insert(self.keyed.key(carried.view().topic));
+            scans.note(self.keyed.key(carried.view().topic));
         }
         let offer = Offer {
             message: carried,

@@ -26,11 +26,31 @@ pub(super) struct ScanState {
     /// Requests of other shards that may be answered.
     due: VecDeque<(ShardId, Box<ScanRequest>)>,
     page: Vec<Message>,
+    /// What other shards answered in this tick.
+    arrived: Vec<Reply>,
+    /// What they answered in the tick before: whatever was published before it is delivered by now.
+    settled: Vec<Reply>,
+}
+
+/// A part of another shard's answer.
+pub(super) enum Reply {
+    /// A retained message.
+    Item { scan: u64, message: Message },
+    /// The end of a page.
+    Page { scan: u64, after: Option<Box<str>> },
 }
 
 impl ScanState {
     pub fn is_idle(&self) -> bool {
-        self.ready.is_empty() && self.due.is_empty() && self.fresh.is_empty()
+        self.ready.is_empty()
+            && self.due.is_empty()
+            && self.fresh.is_empty()
+            && self.arrived.is_empty()
+            && self.settled.is_empty()
+    }
+
+    pub fn reply(&mut self, reply: Reply) {
+        self.arrived.push(reply);
     }
 
     pub fn request(&mut self, from: ShardId, request: Box<ScanRequest>) {
@@ -58,7 +78,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.get_mut(index) else { return };
         let idle = session.scans.is_none();
         let scans = session.scans.get_or_insert_with(|| Box::new(Scans::default()));
-        scans.jobs.extend(jobs);
+        scans.add(jobs);
         if idle {
             scans.start(|filter| home(filter, me));
             self.scans.ready.push_back(slot);
@@ -139,11 +159,22 @@ impl<I: Io<Handover>> Shard<I> {
         let mut page = std::mem::take(&mut self.scans.page);
         let limit = self.page_messages();
         let outcome = self.scan_here(&filter, after.as_deref(), limit, steps, &mut page);
-        for message in page.drain(..) {
-            self.deliver_retained(slot, &message);
+        if page.is_empty() {
+            self.page_done(slot, outcome);
+        } else {
+            // As if another shard had answered.
+            let scan = number(slot);
+            page.drain(..).for_each(|message| self.scans.reply(Reply::Item { scan, message }));
+            let after = match outcome {
+                Scan::More { after } => Some(after),
+                Scan::Done => None,
+            };
+            self.scans.reply(Reply::Page { scan, after });
+            if let Some(scans) = self.local.sessions.at(slot).and_then(|s| s.scans.as_mut()) {
+                scans.waiting = true;
+            }
         }
         self.scans.page = page;
-        self.page_done(slot, outcome);
     }
 
     /// Fills a page with at most `limit` messages, and at least one where there is any, that fit into half of
@@ -232,13 +263,21 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    pub(super) fn handle_scan_item(&mut self, scan: u64, message: &Message) {
-        self.deliver_retained(slot_of(scan), message);
-    }
-
-    pub(super) fn handle_scan_page(&mut self, scan: u64, after: Option<Box<str>>) {
-        let outcome = after.map_or(Scan::Done, |after| Scan::More { after });
-        self.page_done(slot_of(scan), outcome);
+    /// Takes the answers that came in the tick before. A message that is published during a scan leaves for its
+    /// subscribers as it leaves to be retained, so a session that gets it live has it by now and noted it: it
+    /// does not get it once more as a retained one.
+    pub(super) fn take_scan_replies(&mut self) {
+        let mut replies = std::mem::take(&mut self.scans.settled);
+        for reply in replies.drain(..) {
+            match reply {
+                Reply::Item { scan, message } => self.deliver_retained(slot_of(scan), &message),
+                Reply::Page { scan, after } => {
+                    let outcome = after.map_or(Scan::Done, |after| Scan::More { after });
+                    self.page_done(slot_of(scan), outcome);
+                }
+            }
+        }
+        self.scans.settled = std::mem::replace(&mut self.scans.arrived, replies);
     }
 
     /// Delivers a retained message for the first job of a session's scans.
@@ -246,9 +285,9 @@ impl<I: Io<Handover>> Shard<I> {
         let key = self.local.keyed.key(message.topic());
         let Some(session) = self.local.sessions.at(slot) else { return };
         let Some(scans) = &session.scans else { return };
-        let Some(job) = scans.jobs.front() else { return };
+        let Some(job) = scans.wants(key) else { return };
         let own = job.no_local && message.view().head.publisher == session.key; // [MQTT-3.8.3-3 of 5.0]
-        if own || job.cancelled || scans.seen.contains(&key) {
+        if own {
             return;
         }
         let qos = job.qos.min(message.view().head.qos);

@@ -124,7 +124,7 @@ impl<I: Io<Handover>> Shard<I> {
         };
         if wants_retained && to.group.is_none() {
             let (filter, no_local) = (to.filter.as_str().into(), options.no_local);
-            jobs.push(ScanJob { filter, qos, id, no_local, cancelled: false });
+            jobs.push(ScanJob { filter, qos, id, no_local, cancelled: false, number: 0 });
         }
         debug_assert!(self.local.conns.get(conn).is_some());
         Ok(granted(qos))

@@ -4,9 +4,12 @@ mod client;
 mod connack;
 mod connect;
 mod deliver;
+mod ends;
 mod publish;
 mod qos;
 mod strings;
+mod subscribe;
+mod topics;
 mod will;
 
 use crate::coverage::Section;
@@ -26,6 +29,9 @@ pub const SUITE: Suite = Suite {
         publish::CASES,
         deliver::CASES,
         qos::CASES,
+        subscribe::CASES,
+        ends::CASES,
+        topics::CASES,
     ],
 };
 

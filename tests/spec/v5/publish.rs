@@ -17,6 +17,7 @@ cases! {
     "3.3.1-6" "3.3.1-7" => an_empty_retained_message_is_delivered_and_removes,
     "3.3.1-8" => a_message_without_retain_changes_nothing_retained,
     "3.3.1-9" "3.3.1-10" "3.3.1-11" => retain_handling_says_when_retained_messages_are_sent,
+    "3.3.1-9" "3.3.1-12" => a_message_during_the_search_for_retained_ones_comes_once,
     "3.3.1-12" "3.3.1-13" => retain_as_published_keeps_or_clears_the_flag,
     "3.3.2-1" => a_topic_name_is_the_first_field,
     "3.3.2-2" "4.7.0-1" => a_topic_name_has_no_wildcards,
@@ -190,6 +191,24 @@ fn retain_handling_says_when_retained_messages_are_sent(s: &Scene) {
     }
     // 3 is none of them.
     faulty(s, &subscribe_bytes(1, &[], &[("t", 0x31)]), ReasonCode::PROTOCOL_ERROR);
+}
+
+fn a_message_during_the_search_for_retained_ones_comes_once(s: &Scene) {
+    let mut publisher = peer(s, "pub");
+    let mut sub = peer(s, "sub");
+    for n in 0..25 {
+        let topic = s.topic(&n.to_string());
+        let filter = if n % 2 == 0 { topic.clone() } else { s.topic("+") };
+        Pub::new(&topic, "").qos(1, 1).retain().send(&mut publisher);
+        // It is published after SUBACK, while the shards are still being asked for retained messages.
+        subscribe(&mut sub, &filter, 1);
+        Pub::new(&topic, "new").qos(1, 1).retain().send(&mut publisher);
+        Pub::new(&topic, "newer").qos(1, 1).send(&mut publisher);
+        take_all(&mut sub, &["new", "newer"]);
+        Pub::new(&topic, "").qos(1, 1).retain().send(&mut publisher);
+        take(&mut sub, "");
+        assert_eq!(unsubscribe(&mut sub, &[&filter]), [0]);
+    }
 }
 
 fn retain_as_published_keeps_or_clears_the_flag(s: &Scene) {

@@ -400,11 +400,15 @@ fn acknowledgements_keep_the_order_of_what_they_answer(s: &Scene) {
         let bytes: Vec<u8> =
             order.iter().flat_map(|n| Pub::new(s.topic(&n.to_string()), "x").qos(qos, *n).bytes()).collect();
         peer.send_raw(&bytes);
-        order.iter().for_each(|n| drop(ack(&mut peer, first, *n)));
+        for n in order {
+            ack(&mut peer, first, n);
+        }
     }
     let bytes: Vec<u8> = order.iter().flat_map(|n| ack_bytes(0x62, *n)).collect();
     peer.send_raw(&bytes);
-    order.iter().for_each(|n| drop(ack(&mut peer, 0x70, *n)));
+    for n in order {
+        ack(&mut peer, 0x70, n);
+    }
     // PUBRELs of the server, in the order of the PUBRECs.
     let topic = s.topic("t");
     let mut sub = super::client::peer(s, "sub");
@@ -415,7 +419,9 @@ fn acknowledgements_keep_the_order_of_what_they_answer(s: &Scene) {
     }
     let order = [3, 1, 4, 2];
     sub.send_raw(&order.iter().flat_map(|n| ack_bytes(0x50, *n)).collect::<Vec<u8>>());
-    order.iter().for_each(|n| drop(ack(&mut sub, 0x62, *n)));
+    for n in order {
+        ack(&mut sub, 0x62, n);
+    }
 }
 
 fn a_message_reaches_every_session_that_matches(s: &Scene) {

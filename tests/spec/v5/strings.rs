@@ -288,8 +288,11 @@ fn each_property() -> Vec<(u8, Vec<u8>)> {
     byte.into_iter().chain(two).chain(four).chain(text).chain(rest).collect()
 }
 
+/// A packet with one property.
+type Make = fn(&[u8]) -> Vec<u8>;
+
 fn properties_where_they_do_not_belong_are_malformed(s: &Scene) {
-    let allowed: [(&[u8], fn(&[u8]) -> Vec<u8>); 7] = [
+    let allowed: [(&[u8], Make); 7] = [
         (&[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26], |p| Pub::new("t", "x").with(p.to_vec()).bytes()),
         (&[0x0B, 0x26], |p| subscribe_bytes(1, &[p], &[("t", 0)])),
         (&[0x26], |p| packet(0xA2, &[&two(1), &properties(&[p]), &text("t")])),
