@@ -210,6 +210,25 @@ pub enum TopicError {
     ShareWithoutFilter,
 }
 
+impl TopicError {
+    /// Whether the text breaks a rule for every topic, rather than a limit of this broker or the form of a
+    /// shared subscription.
+    pub fn is_violation(self) -> bool {
+        match self {
+            TopicError::Empty
+            | TopicError::TooLong { .. }
+            | TopicError::Nul { .. }
+            | TopicError::WildcardInName { .. }
+            | TopicError::WildcardNotAlone { .. }
+            | TopicError::HashNotLast { .. } => true,
+            TopicError::TooManyLevels { .. }
+            | TopicError::ShareWithoutName
+            | TopicError::WildcardInShareName { .. }
+            | TopicError::ShareWithoutFilter => false,
+        }
+    }
+}
+
 impl fmt::Display for TopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -14,6 +14,8 @@ publish() { timeout 30 mosquitto_pub "${common[@]}" "$@" || fail "mosquitto_pub 
 listen() {
     local name=$1 format=$2
     shift 2
+    # What an earlier one of this name wrote must not be taken for its own.
+    rm -f "$folder/$name"
     stdbuf -oL mosquitto_sub "${common[@]}" -i "$prefix-$name" -W 30 -d -F "> $format" "$@" >"$folder/$name" 2>&1 &
     listener=$!
     listeners+=("$listener")

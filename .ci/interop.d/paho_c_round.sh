@@ -22,6 +22,8 @@ publish() {
 listen() {
     local program=$1 name=$2
     shift 2
+    # What an earlier one of this name wrote must not be taken for its own.
+    rm -f "$folder/$name" "$folder/$name.trace"
     stdbuf -oL "$program" "${common[@]}" -i "$prefix-$name" --trace protocol "$@" \
         >"$folder/$name" 2>"$folder/$name.trace" &
     listener=$!

@@ -98,6 +98,21 @@ impl ReasonCode {
         }
     }
 
+    /// Whether a return code of a 3.x CONNACK says this. Where none does, a server closes the connection
+    /// without CONNACK [MQTT-3.2.2-6 of 3.1.1].
+    pub const fn has_connack_return_code(self) -> bool {
+        !matches!(
+            self,
+            ReasonCode::MALFORMED_PACKET
+                | ReasonCode::PROTOCOL_ERROR
+                | ReasonCode::TOPIC_NAME_INVALID
+                | ReasonCode::PACKET_TOO_LARGE
+                | ReasonCode::PAYLOAD_FORMAT_INVALID
+                | ReasonCode::RETAIN_NOT_SUPPORTED
+                | ReasonCode::QOS_NOT_SUPPORTED
+        )
+    }
+
     /// The return code of a 3.x CONNACK that says it best: 0 to 5.
     pub const fn connack_return_code(self) -> u8 {
         match self {

@@ -213,6 +213,13 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// CONNACK with a reason, then the end.
     fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
+        if self.may_log() {
+            tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
+        }
+        if version < Version::V5 && !refusal.code.has_connack_return_code() {
+            self.close_silently(conn);
+            return Next::Gone;
+        }
         self.local.with_link(conn, |c, ctx| {
             c.link.version = version;
             let mut p = PropertyBuf::new();
@@ -228,9 +235,6 @@ impl<I: Io<Handover>> Shard<I> {
             // One that takes not even five bytes is closed without a word.
             c.link.push_first(&[connack(p.as_properties()), connack(Properties::EMPTY)], ctx);
         });
-        if self.may_log() {
-            tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
-        }
         self.shut_gently(conn);
         Next::Gone
     }

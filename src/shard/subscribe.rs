@@ -14,7 +14,9 @@ use crate::trie::{Sub, SubOptions};
 
 impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_subscribe(&mut self, conn: Conn, s: &Subscribe) -> Result<Next, Fault> {
-        let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
+        let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
+        let Some(index) = c.session else { return Ok(Next::Gone) };
+        check_filters(c.link.version, s.filters.iter().map(|(text, _)| text))?;
         let id = s.properties.iter().find_map(|p| match p {
             Property::SubscriptionIdentifier(id) => Some(id),
             _ => None,
@@ -132,6 +134,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let version = c.link.version;
+        check_filters(version, u.filters.iter())?;
         self.check_answer(conn, u.filters.len())?;
         let mut codes = Vec::with_capacity(u.filters.len());
         for text in u.filters.iter() {
@@ -168,6 +171,19 @@ impl<I: Io<Handover>> Shard<I> {
         }
         self.withdraw(removed);
         ReasonCode::SUCCESS
+    }
+}
+
+/// 5.0 has a reason code for each filter. In 3.x, one that the standard forbids is a protocol violation, which
+/// ends the connection before any of the packet counts [MQTT-4.7.1-2, MQTT-4.7.1-3, MQTT-4.8.0-1 of 3.1.1].
+fn check_filters<'a>(version: Version, mut filters: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+    if version == Version::V5 {
+        return Ok(());
+    }
+    let wrong = |text| parse_subscription(text, 0).err().filter(|error| error.is_violation());
+    match filters.find_map(wrong) {
+        Some(error) => Err(Fault::new(ReasonCode::TOPIC_FILTER_INVALID, format!("topic filter: {error}"))),
+        None => Ok(()),
     }
 }
 

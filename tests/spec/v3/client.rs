@@ -225,6 +225,14 @@ pub fn subscribe(peer: &mut Peer, filter: &str, qos: u8) {
     assert_eq!(subscribe_all(peer, &[(filter, qos)]), [qos], "{filter}");
 }
 
+/// Subscribes to a topic once something is retained there, and takes that: what is retained was looked up then,
+/// so what is published next comes as it is published, and once.
+pub fn subscribe_settled(s: &Scene, peer: &mut Peer, topic: &str, qos: u8) {
+    Pub::new(topic, "before").qos(1, 1).retain().send(&mut self::peer(s, "before"));
+    subscribe(peer, topic, qos);
+    assert!(take(peer, "before").retain);
+}
+
 /// UNSUBSCRIBE.
 pub fn unsubscribe_bytes(packet_id: u16, filters: &[&str]) -> Vec<u8> {
     let filters: Vec<u8> = filters.iter().flat_map(text).collect();
@@ -250,7 +258,8 @@ pub fn id_of(message: &Message) -> u16 {
     message.packet_id.expect("QoS 1 and 2 have one").get()
 }
 
-/// The next packet is a message with this payload; it is acknowledged as its QoS asks.
+/// The next packet is a message with this payload; it is acknowledged as its QoS asks. Nothing else may come
+/// meanwhile: [`take_all`] is for several messages.
 pub fn take(peer: &mut Peer, payload: &str) -> Message {
     let message = expect(peer, payload);
     match message.qos as u8 {
@@ -263,6 +272,33 @@ pub fn take(peer: &mut Peer, payload: &str) -> Message {
         }
     }
     message
+}
+
+/// The next messages have these payloads; they are acknowledged as their QoS asks, while others may come.
+pub fn take_all<T: AsRef<str>>(peer: &mut Peer, payloads: &[T]) -> Vec<Message> {
+    let (mut messages, mut open) = (Vec::new(), std::collections::BTreeSet::new());
+    while messages.len() < payloads.len() || !open.is_empty() {
+        let got = peer.next();
+        let Some(message) = got.message() else {
+            let id = open.iter().copied().find(|id| got.bytes() == ack(PUBREL, *id));
+            let id = id.unwrap_or_else(|| panic!("a PUBREL of {open:?}, got {got:?}"));
+            open.remove(&id);
+            peer.send_raw(&ack(PUBCOMP, id));
+            continue;
+        };
+        let wanted = payloads.get(messages.len()).map(AsRef::as_ref);
+        assert_eq!(Some(&*String::from_utf8_lossy(&message.payload)), wanted, "{message:?}");
+        match message.qos as u8 {
+            0 => {}
+            1 => peer.send_raw(&ack(PUBACK, id_of(&message))),
+            _ => {
+                open.insert(id_of(&message));
+                peer.send_raw(&ack(PUBREC, id_of(&message)));
+            }
+        }
+        messages.push(message);
+    }
+    messages
 }
 
 /// DISCONNECT, and the end of the connection.

@@ -58,8 +58,8 @@ fn messages_wait_for_a_session_that_is_away(s: &Scene) {
     }
     leave(publisher);
     let mut peer = lasting(s, "a", true);
-    for n in 0..20u8 {
-        let got = take(&mut peer, &n.to_string());
+    let payloads: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    for (n, got) in (0..20u8).zip(take_all(&mut peer, &payloads)) {
         assert_eq!((got.qos as u8, got.retain, got.dup), (1 + n % 2, false, false));
         assert_eq!(got.topic, s.topic(&format!("q/{n}")));
     }
@@ -151,21 +151,22 @@ fn a_refusal_has_no_session_present(s: &Scene) {
 
 fn a_session_lasts_as_long_as_its_connection(s: &Scene) {
     let broker = s.with(&[("mqtt.session_expiry_s", "1")]);
+    let (clean, lasting) = (Client::new(s.id("clean")), Client::lasting(s.id("lasting")));
+    let mut peers = [&clean, &lasting].map(|client| client.login(&broker));
+    for peer in &mut peers {
+        subscribe(peer, &s.topic("t"), 1);
+    }
+    // Longer than the session would outlive its connection.
+    std::thread::sleep(Duration::from_millis(2_200));
     let mut publisher = Client::new(s.id("pub")).login(&broker);
-    for clean in [true, false] {
-        let id = s.id(&format!("{clean}"));
-        let client = if clean { Client::new(&id) } else { Client::lasting(&id) };
-        let mut peer = client.login(&broker);
-        subscribe(&mut peer, &s.topic("t"), 1);
-        // Longer than the session would outlive its connection.
-        std::thread::sleep(Duration::from_millis(2_200));
-        Pub::new(s.topic("t"), "still there").qos(1, 1).send(&mut publisher);
+    Pub::new(s.topic("t"), "still there").qos(1, 1).send(&mut publisher);
+    for mut peer in peers {
         take(&mut peer, "still there");
         leave(peer);
     }
     // And it ends some time after it.
     std::thread::sleep(Duration::from_millis(3_000));
-    assert!(!Client::lasting(s.id("false")).resume(&broker).1, "it has expired");
+    assert!(!lasting.resume(&broker).1, "it has expired");
 }
 
 fn an_unacknowledged_qos_1_message_is_sent_again(s: &Scene) {

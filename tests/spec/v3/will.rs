@@ -149,7 +149,8 @@ fn a_will_without_retain_is_not_retained(s: &Scene) {
 }
 
 fn a_will_with_retain_is_retained(s: &Scene) {
-    let mut watcher = watcher(s);
+    let mut watcher = peer(s, "watcher");
+    subscribe_settled(s, &mut watcher, &s.topic("will"), 2);
     let will = Will::new(s.topic("will"), "retained").qos(2).retain();
     Client::new(s.id("dying")).will(will).login(&s.broker()).cut();
     let got = take(&mut watcher, "retained");
