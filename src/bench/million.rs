@@ -22,6 +22,8 @@ use std::time::Instant;
 const CLIENTS: usize = 0;
 /// The group of publishers.
 const PUBLISHERS: usize = 1;
+/// Connections that the broker has room for, beside a quarter more than the clients.
+const ROOM_MIN: u32 = 8_192;
 /// PINGREQs per second while all clients ping.
 const PINGS_PER_S: u64 = 50_000;
 /// Seconds between the last client and the memory sample.
@@ -42,9 +44,12 @@ impl Broker {
         let fault = |e: &dyn std::fmt::Display| format!("cannot start the broker: {e}");
         let program = std::env::current_exe().map_err(|e| fault(&e))?;
         let shards = args.shards.to_string();
+        // Clients do not fall on shards evenly, and a table keeps some head-room.
+        let clients = args.subs.or(args.count).unwrap_or(1_000_000);
+        let room = format!("broker.max_connections={}", clients / 4 * 5 + ROOM_MIN);
         let mut child = std::process::Command::new(program)
             .args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "debug", "--shards", &shards])
-            .args(["--io", &args.io])
+            .args(["--io", &args.io, "--set", &room])
             .args(["--set", "broker.peer_address=false", "--set", "broker.backlog=65535"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

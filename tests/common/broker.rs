@@ -65,7 +65,7 @@ impl Broker {
                 command.env_remove(name);
             }
         }
-        command.args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "info"]);
+        command.args(["--mqtt", "127.0.0.1:0", "--http", "off"]);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
         let pin = ("broker.pin", "false");
         let chosen = settings.iter().any(|(key, _)| *key == pin.0);
