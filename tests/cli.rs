@@ -167,9 +167,10 @@ fn version_and_help_explain_themselves() {
 fn the_options_in_the_readme_are_those_of_the_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    let help = text(&run(&["--help"]).stdout);
+    let (broker, bench) = (text(&run(&["--help"]).stdout), text(&run(&["bench", "--help"]).stdout));
     let mut options = 0;
     for line in readme.lines().filter(|line| line.trim_start().starts_with("ringmq ")) {
+        let help = if line.trim_start().starts_with("ringmq bench") { &bench } else { &broker };
         for word in line.split_whitespace().filter(|word| word.starts_with("--")) {
             options += 1;
             let known = help.contains(&format!("{word} <")) || help.contains(&format!("{word}\n"));

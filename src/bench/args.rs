@@ -173,7 +173,7 @@ pub struct BenchArgs {
     /// Source addresses, taken in turn.
     #[arg(long, value_delimiter = ',', value_name = "ADDRESSES", conflicts_with = "sources")]
     pub ifaddr: Vec<IpAddr>,
-    /// Source addresses 127.0.0.1 to 127.0.0.N [one for each 20,000 connections to 127.0.0.0/8].
+    /// Source addresses 127.0.0.1 to 127.0.0.N [one for each 5,000 connections to 127.0.0.0/8].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
     pub sources: Option<u8>,
     /// The broker's process, for its CPU and memory.

@@ -172,7 +172,7 @@ fn chart(unit: &str, curves: &[Curve], percentiles: bool) -> Result<String, Box<
                 let mut chart = builder.build_cartesian_2d(left..right.max(left + 1e-9), $y)?;
                 let x_labels = if percentiles { right.ceil() as usize + 1 } else { 10 };
                 let mut mesh = chart.configure_mesh();
-                mesh.x_labels(x_labels).y_labels(6).light_line_style(WHITE);
+                mesh.x_labels(x_labels).y_labels(6).max_light_lines(0);
                 mesh.x_label_formatter(&x_label).y_label_formatter(&y_label).draw()?;
                 for (curve, color) in curves.iter().zip(COLORS) {
                     let points = curve.points.iter().map(|(x, y)| (*x, y.max(bottom.min(0.001))));

@@ -97,6 +97,10 @@ impl Run<'_> {
         let limited = self.limit(&fleet.plan);
         let warmup_s = self.args.warmup.unwrap_or(if limited.is_some() { 0.0 } else { 1.0 });
         fleet.phase("warm up", warmup_s as u64);
+        if limited.is_some() {
+            // Every message is measured, from the first one to the last one's acknowledgement.
+            fleet.tell(|| Command::Measure(true));
+        }
         fleet.tell(|| Command::Publish(true));
         fleet.run_for(warmup_s, |_| false);
         if self.args.scenario == Scenario::Storm {
@@ -182,7 +186,9 @@ impl Run<'_> {
     fn close(&mut self, fleet: &mut Fleet) {
         let usage = fleet.broker_usage();
         let (tally, at) = fleet.snapshot();
-        fleet.tell(|| Command::Measure(false));
+        if self.args.limit == 0 || self.args.scenario == Scenario::Retain {
+            fleet.tell(|| Command::Measure(false));
+        }
         let end_s = at.duration_since(fleet.plan.start).as_secs_f64();
         if let Some((before, begin_s)) = self.window {
             self.window = Some((tally.since(&before), end_s - begin_s));

@@ -8,8 +8,11 @@ use crate::message::QoS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Connections to one address and port that one source address is used for.
-const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// Connections to one address and port that one source address is used for: far fewer than there are ports, for
+/// the kernel looks for a free one by trying, and keeps ports of closed connections for a while.
+const CONNECTIONS_PER_SOURCE: u32 = 5_000;
+/// Source addresses that are chosen without being asked for.
+const SOURCES_MAX: u32 = 250;
 /// Longest part of `--topic` and of other templates; what replaces their signs comes on top.
 const TEMPLATE_BYTES_MAX: usize = TOPIC_BYTES_MAX / 4;
 
@@ -98,7 +101,7 @@ fn sources(args: &BenchArgs, plan: &Plan) -> Result<Vec<IpAddr>, String> {
     let count = match args.sources {
         Some(_) if !local => return Err("--sources: only to 127.0.0.0/8; name others by --ifaddr".to_owned()),
         Some(count) => u32::from(count),
-        None if local => plan.clients().div_ceil(CONNECTIONS_PER_SOURCE),
+        None if local => plan.clients().div_ceil(CONNECTIONS_PER_SOURCE).min(SOURCES_MAX),
         None => 0,
     };
     let address = |n: u32| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + n));

@@ -58,7 +58,6 @@ impl Sequences {
     }
 
     /// How many.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> u64 {
         self.len
     }

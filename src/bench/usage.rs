@@ -67,8 +67,6 @@ pub struct Sockets {
     pub tcp_kib: u64,
     /// Slab of the kernel, in KiB.
     pub slab_kib: u64,
-    /// Memory that is left, in KiB.
-    pub available_kib: u64,
 }
 
 impl Sockets {
@@ -81,7 +79,6 @@ impl Sockets {
             tcp_in_use: field(tcp, "inuse").unwrap_or_default(),
             tcp_kib: 4 * field(tcp, "mem").unwrap_or_default(),
             slab_kib: field(&memory, "Slab:").unwrap_or_default(),
-            available_kib: field(&memory, "MemAvailable:").unwrap_or_default(),
         }
     }
 }

@@ -1,0 +1,183 @@
+//! The load generator against the real broker: what it counts is what the broker counted, and it finds what is lost.
+
+mod common;
+
+use common::{Broker, DRIVERS, Driver};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+fn bench(port: u16, driver: Driver, args: &[&str]) -> Output {
+    let mut command = Command::new("/usr/bin/timeout");
+    command.args(["--kill-after=5", "120", env!("CARGO_BIN_EXE_ringmq"), "bench"]).args(args);
+    command.args(["--port", &port.to_string(), "--io", driver.name(), "--quiet"]);
+    command.stdin(Stdio::null()).output().expect("the binary was built for this test")
+}
+
+/// Runs it to its end and returns its exit code and report.
+fn report(broker: &Broker, driver: Driver, args: &[&str]) -> (Option<i32>, Value) {
+    let mut all = args.to_vec();
+    all.extend(["--json", "-", "--drain", "2"]);
+    let output = bench(broker.addr().port(), driver, &all);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{args:?}: {e}: {}\n{told}", String::from_utf8_lossy(&output.stdout)));
+    (output.status.code(), report)
+}
+
+fn count(report: &Value, name: &str) -> u64 {
+    report["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name} in {report:#}"))
+}
+
+fn check(report: &Value, name: &str) -> u64 {
+    report["checks"][name].as_u64().unwrap_or_else(|| panic!("no check {name} in {report:#}"))
+}
+
+/// Asserts that all checks held and that this many messages were sent and delivered.
+fn held(args: &[&str], (code, report): (Option<i32>, Value), sent: u64, delivered: u64) -> Value {
+    assert_eq!((code, &report["failures"]), (Some(0), &Value::Array(vec![])), "{args:?} {report:#}");
+    let counts = ["published", "delivered", "received"].map(|name| count(&report, name));
+    assert_eq!(counts, [sent, delivered, delivered], "{args:?}");
+    assert_eq!(check(&report, "lost, acknowledged") + check(&report, "lost, QoS 0"), 0, "{args:?}");
+    report
+}
+
+#[test]
+fn scenarios_deliver_everything_and_agree_with_the_brokers_counters() {
+    for &driver in DRIVERS {
+        let mut broker = Broker::start(driver, 2, &[("log.level", "debug")]);
+        let (mut sent, mut delivered, mut connects) = (0, 0, 0);
+        let scenarios: [(&[&str], u64, u64); 8] = [
+            (&["p2p", "-c", "5", "-q", "0", "-L", "500"], 500, 500),
+            (&["p2p", "-c", "5", "-q", "1", "-L", "500", "-V", "3.1"], 500, 500),
+            (&["p2p", "--pubs", "6", "--subs", "3", "-q", "2", "-L", "600", "--threads", "2"], 600, 600),
+            (
+                &["p2p", "-c", "4", "-q", "1", "-L", "400", "-r", "4000", "-m", "{\"n\": %i, \"t\": %t}"],
+                400,
+                400,
+            ),
+            (&["fanin", "-c", "4", "-q", "1", "-L", "400", "-V", "3.1.1"], 400, 400),
+            (&["fanout", "-c", "20", "-q", "2", "-L", "50", "--threads", "2"], 50, 1000),
+            (&["shared", "-c", "4", "--subs", "3", "-q", "1", "-L", "400"], 400, 400),
+            (&["retain", "-L", "300", "--subs", "3", "-q", "1"], 300, 900),
+        ];
+        for (args, messages, deliveries) in scenarios {
+            let report = held(args, report(&broker, driver, args), messages, deliveries);
+            (sent, delivered) = (sent + messages, delivered + deliveries);
+            connects += count(&report, "connected");
+            if args[0] != "retain" && args[0] != "p2p" || args.contains(&"1") {
+                assert_eq!(count(&report, "acknowledged"), messages, "{args:?}");
+                assert_eq!(report["latency"]["publish_to_ack"]["count"], messages, "{args:?}");
+            }
+            assert_eq!(report["latency"]["publish_to_delivery"]["count"], deliveries, "{args:?}");
+        }
+        broker.signal("TERM");
+        let ended = broker.wait(common::TIMEOUT);
+        assert!(ended.is_some_and(|status| status.success()), "{}", broker.log());
+        let log = broker.log();
+        let line = log.lines().find(|line| line.contains("all shards:")).expect("its counters");
+        for (name, value) in [("publishes_in", sent), ("deliveries", delivered), ("connects", connects)] {
+            assert!(line.contains(&format!(" {name}={value} ")), "{driver}: {name}={value} in {line}");
+        }
+    }
+}
+
+#[test]
+fn everybody_comes_back_in_a_storm_and_nothing_is_lost() {
+    for &driver in DRIVERS {
+        let broker = Broker::start(driver, 2, &[]);
+        for qos in ["1", "2"] {
+            let args = ["storm", "--subs", "60", "--pubs", "2", "-q", qos, "-r", "400", "-d", "1"];
+            let (code, report) = report(&broker, driver, &args);
+            assert_eq!(code, Some(0), "{report:#}");
+            assert_eq!((count(&report, "reconnects"), count(&report, "resumed")), (60, 60));
+            assert_eq!(count(&report, "delivered"), count(&report, "published"));
+        }
+        broker.stop();
+    }
+}
+
+#[test]
+fn what_a_broker_acknowledged_and_dropped_is_found() {
+    for &driver in DRIVERS {
+        let settings =
+            [("mqtt.max_inflight", "1"), ("mqtt.max_mqueue", "1"), ("mqtt.queue_full", "drop_oldest")];
+        let broker = Broker::start(driver, 1, &settings);
+        // A window that waits for acknowledgements only overruns subscribers with room for two messages.
+        let args = ["fanin", "-c", "4", "-q", "1", "-L", "2000", "--until", "acked", "-w", "100"];
+        let (code, report) = report(&broker, driver, &args);
+        let lost = check(&report, "lost, acknowledged");
+        assert_eq!(code, Some(1), "{report:#}");
+        assert!(lost > 0 && lost == 2000 - count(&report, "delivered"), "{report:#}");
+        let failures = report["failures"].to_string();
+        assert!(failures.contains(&format!("{lost} acknowledged and not delivered")), "{failures}");
+        let mut broker = broker;
+        broker.signal("TERM");
+        broker.wait(common::TIMEOUT);
+        assert!(broker.log().contains(&format!("dropped: {lost} (queue_full)")), "{}", broker.log());
+    }
+}
+
+#[test]
+fn a_run_that_cannot_be_set_up_ends_with_2_and_says_why() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    for &driver in DRIVERS {
+        let output = bench(port, driver, &["conn", "-c", "3", "--connect-timeout", "1"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("0 of 3 clients") && told.contains("Connection refused"), "{told}");
+    }
+    let output = bench(port, Driver::Epoll, &["p2p", "-s", "10"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--size"));
+}
+
+#[test]
+fn a_server_that_refuses_or_talks_nonsense_is_named_as_the_cause() {
+    for (answer, cause) in [
+        (&[0x20, 3, 0, 0x87, 0][..], "CONNACK: Not authorized"),
+        (&[0x20, 3, 0, 0x88, 0][..], "CONNACK: Server unavailable"),
+        (&[0xF0, 1, 2][..], "protocol:"),
+        (&[][..], "closed by the broker"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        // It ends with the process of the tests.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 256]);
+                let _ = stream.write_all(answer);
+            }
+        });
+        for &driver in DRIVERS {
+            let output =
+                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "1", "--no-reconnect"]);
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{told}");
+            assert!(told.contains(&format!("2 x {cause}")), "{cause}: {told}");
+        }
+    }
+}
+
+#[test]
+fn pings_are_answered_and_the_page_stands_alone() {
+    for &driver in DRIVERS {
+        let broker = Broker::start(driver, 1, &[]);
+        let file = std::env::temp_dir().join(format!("ringmq-bench-{}-{driver}.html", std::process::id()));
+        let path = file.to_string_lossy().into_owned();
+        let pid = broker.pid().to_string();
+        let args = ["conn", "-c", "20", "-R", "100", "-k", "1", "-d", "3", "--html", &path, "--pid", &pid];
+        let (code, report) = report(&broker, driver, &args);
+        assert_eq!(code, Some(0), "{report:#}");
+        assert!(count(&report, "pongs") >= 20, "{report:#}");
+        let page = std::fs::read_to_string(&file).expect("it was written");
+        let _ = std::fs::remove_file(&file);
+        assert!(page.contains("<svg") && page.contains("all checks held") && page.ends_with("</html>\n"));
+        let outside = ["src=", "href=", "@import", "url("];
+        assert!(outside.iter().all(|word| !page.contains(word)), "it loads nothing");
+        broker.stop();
+    }
+}
