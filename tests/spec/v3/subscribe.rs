@@ -184,7 +184,7 @@ fn a_delivery_under_way_is_completed_after_unsubscribe(s: &Scene) {
     raw(&mut sub, &ack(PUBREL, two));
     sub.cut();
     let mut sub = client.login(&s.broker());
-    let mut again = vec![sub.next(), sub.next(), sub.next()];
+    let mut again = [sub.next(), sub.next(), sub.next()];
     again.sort_by_key(|packet| packet.bytes()[0] != PUBREL);
     assert_eq!(again[0].bytes(), ack(PUBREL, two));
     let messages: Vec<_> = again[1..].iter().map(|p| p.message().expect("a PUBLISH")).collect();
