@@ -27,6 +27,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 16_384;
 pub const READ_CREDIT_BYTES: u32 = 65_536;
 /// Hand-overs of connections that one shard may have under way.
 pub const HAND_OVERS_MAX: usize = 1_024;
+/// Completions for which one turn of a ring runs deferred work before it hands them on.
+pub const COMPLETIONS_PER_TURN: usize = 256;
 /// Share of a descriptor table that is kept free for connections that arrive from other shards, in percent.
 pub const TABLE_HEADROOM_PERCENT: usize = 10;
 

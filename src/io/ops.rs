@@ -40,6 +40,8 @@ pub(super) enum Op {
     Arrival,
     /// Another ring woke us.
     Woken,
+    /// We rang another shard, the index, and could not.
+    Wake,
     /// A thread without a ring woke us.
     Bell,
     /// An annex ring has completions; the index is the ring's.
@@ -48,7 +50,7 @@ pub(super) enum Op {
     Forget,
 }
 
-const OPS: [Op; 16] = [
+const OPS: [Op; 17] = [
     Op::Accept,
     Op::Install,
     Op::Receive,
@@ -62,6 +64,7 @@ const OPS: [Op; 16] = [
     Op::Leave,
     Op::Arrival,
     Op::Woken,
+    Op::Wake,
     Op::Bell,
     Op::Annex,
     Op::Forget,
@@ -195,11 +198,11 @@ pub(super) fn send_descriptor(ring: RawFd, slot: u32, user_data: u64) -> Entry {
 }
 
 /// Wakes another ring. No completion here when it worked.
-pub(super) fn wake(ring: RawFd) -> Entry {
+pub(super) fn wake(ring: RawFd, shard: u32) -> Entry {
     opcode::MsgRingData::new(Fd(ring), 0, name(Op::Woken, 0, 0), None)
         .build()
         .flags(Flags::SKIP_SUCCESS)
-        .user_data(name(Op::Forget, 0, 0))
+        .user_data(name(Op::Wake, 0, shard))
 }
 
 pub(super) fn cancel(user_data: u64) -> Entry {

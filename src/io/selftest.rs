@@ -357,7 +357,7 @@ fn connect_out(bench: &mut Bench, to: &SocketAddr) -> io::Result<()> {
 fn pass_on(bench: &mut Bench, features: &Features, client: &mut TcpStream, slot: u32) -> Result<(), Failure> {
     let mut other = Bench::new(features)?;
     let mut step = |bench: &mut Bench, other: &mut Bench| -> io::Result<()> {
-        bench.ring.push(ops::wake(other.ring.fd()));
+        bench.ring.push(ops::wake(other.ring.fd(), 0));
         other.wait_beside(Op::Woken, Some(&mut *bench))?;
         let send = ops::send_descriptor(other.ring.fd(), slot, ops::name(Op::Arrival, 0, 1));
         let send = send.user_data(ops::name(Op::HandOver, 0, 0));

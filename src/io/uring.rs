@@ -165,7 +165,7 @@ impl<H: Send> Uring<H> {
             self.doorbells &= self.doorbells - 1;
             if let Some(ring) = self.peer_rings(shard).first().map(AsRawFd::as_raw_fd) {
                 self.stats.wakes_sent += 1;
-                self.units.push(HUB, ops::wake(ring));
+                self.units.push(HUB, ops::wake(ring, shard as u32));
             }
         }
     }
@@ -220,6 +220,13 @@ impl<H: Send> Uring<H> {
                 self.units.at(conn as usize).polled = false;
                 return;
             }
+            Op::Wake => {
+                // The target sleeps, and its flag is down: without this it would sleep until a timer.
+                if let Some(peer) = self.peers.get(conn as usize).filter(|_| result < 0) {
+                    peer.waker.wake();
+                }
+                return;
+            }
             Op::Forget => return,
             _ => {}
         }
@@ -240,7 +247,7 @@ impl<H: Send> Uring<H> {
             Op::Close => self.left(conn, events),
             Op::HandOver => self.descriptor_sent(conn, result, events),
             Op::Leave => self.left_behind(conn, result, events),
-            Op::Accept | Op::Arrival | Op::Woken | Op::Bell | Op::Annex | Op::Forget => {}
+            Op::Accept | Op::Arrival | Op::Woken | Op::Wake | Op::Bell | Op::Annex | Op::Forget => {}
         }
     }
 

@@ -4,6 +4,7 @@ use super::scans::Reply;
 use super::sessions::End;
 use super::{Handover, Shard};
 use crate::io::{Io, ShardId};
+use crate::limits::OVERFLOW_BACKGROUND_MAX;
 use crate::mesh::Control;
 
 impl<I: Io<Handover>> Shard<I> {
@@ -75,8 +76,12 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Makes everything of this tick visible to the other shards, before any answer goes to the driver.
     pub(super) fn announce(&mut self) {
-        self.announce_groups();
         self.mesh.pump();
+        // Counts are absolute and wait where they are, so that members that come and go cannot pile them up. A
+        // SUBACK has announced its own before.
+        if self.mesh.overflow_len() <= OVERFLOW_BACKGROUND_MAX {
+            self.announce_groups();
+        }
         self.release_held();
         let mut ring = self.mesh.flush();
         while ring != 0 {
