@@ -9,6 +9,8 @@ use crate::map::Map;
 /// What a value of [`Counters`] is, and so how two shards' values become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    /// The highest so far; the highest of all shards.
+    Peak,
     /// Only grows; added up.
     Counter,
     /// How many there are now; added up.
@@ -60,6 +62,9 @@ counters! {
     Counter data_out "Envelopes to other shards.",
     Counter data_ring_full "Times that a target's data ring had no room.",
     Counter cursors "Fan-outs and scans that were resumed in a later tick.",
+    Peak buffers_in_use "Receive buffers that one tick held at most.",
+    Peak control_ring_depth "Entries that an inbound control ring held at most.",
+    Peak data_ring_depth "Entries that an inbound data ring held at most.",
     Counter starved "Receives that found no buffer.",
     Counter accepts "Connections accepted.",
     Counter connect_timeouts "Connections closed because no CONNECT came in time.",
@@ -93,6 +98,7 @@ impl Kind {
     fn join(self, a: u64, b: u64) -> u64 {
         match self {
             Kind::Counter | Kind::Gauge => a.wrapping_add(b),
+            Kind::Peak => a.max(b),
         }
     }
 }
@@ -207,11 +213,11 @@ mod tests {
 
     #[test]
     fn counters_join_by_kind() {
-        let mut a = Counters { ticks: 1, sessions: 2, ..Counters::default() };
-        a.add(&Counters { ticks: 10, sessions: 20, ..Counters::default() });
-        assert_eq!((a.ticks, a.sessions), (11, 22));
+        let mut a = Counters { ticks: 1, sessions: 2, data_ring_depth: 5, ..Counters::default() };
+        a.add(&Counters { ticks: 10, sessions: 20, data_ring_depth: 3, ..Counters::default() });
+        assert_eq!((a.ticks, a.sessions, a.data_ring_depth), (11, 22, 5));
         let named: Vec<_> = a.iter().filter(|(_, value)| *value > 0).collect();
-        assert_eq!(named, [("ticks", 11), ("sessions", 22)]);
+        assert_eq!(named, [("ticks", 11), ("data_ring_depth", 5), ("sessions", 22)]);
     }
 
     #[test]

@@ -246,8 +246,10 @@ impl Mesh {
         for (from, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             peer.data_tail = peer.data_in.tail();
-            if peer.data_tail != peer.data_in.position() {
+            let depth = peer.data_tail.wrapping_sub(peer.data_in.position()) as u64;
+            if depth > 0 {
                 self.data_pending |= 1 << from;
+                self.counters.data_ring_depth = self.counters.data_ring_depth.max(depth);
             }
         }
         // After all the data tails: see the module's invariants.
@@ -261,8 +263,10 @@ impl Mesh {
         for (from, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             peer.control_tail = peer.control_in.tail();
-            if peer.control_tail != peer.control_in.position() {
+            let depth = peer.control_tail.wrapping_sub(peer.control_in.position()) as u64;
+            if depth > 0 {
                 self.control_pending |= 1 << from;
+                self.counters.control_ring_depth = self.counters.control_ring_depth.max(depth);
             }
         }
     }

@@ -305,6 +305,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn handle_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
+        let leases = events.iter().filter(|e| matches!(e, Event::Data { .. })).count() as u64;
+        self.local.counters.buffers_in_use = self.local.counters.buffers_in_use.max(leases);
         for event in events.drain(..) {
             self.handle_event(event);
         }
