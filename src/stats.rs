@@ -134,7 +134,6 @@ causes! {
     Expired "expired" "Its message expiry interval passed [MQTT-3.3.2-5].",
     NoMember "no_member" "Its shared subscription had no member that could take it.",
     SessionEnded "session_ended" "It was queued for a session that ended.",
-    SharedSessionEnded "shared_session_ended" "As above, by a shared subscription with no other member.",
     RetainedFull "retained_full" "Not retained: the bound on retained messages was reached.",
     OfflineQos0 "offline_qos0" "QoS 0, and the session was not connected.",
 }

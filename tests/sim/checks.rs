@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const EXCUSES: &[LossCause] =
     &[LossCause::QueueFull, LossCause::QueueBytesFull, LossCause::Expired, LossCause::PacketTooLarge];
 /// Those that excuse one of a share group as well.
-const SHARED_EXCUSES: &[LossCause] =
-    &[LossCause::SessionEnded, LossCause::SharedSessionEnded, LossCause::NoMember];
+const SHARED_EXCUSES: &[LossCause] = &[LossCause::SessionEnded, LossCause::NoMember];
 
 /// Members of a share group that are online and offline, by shard.
 type Members = BTreeMap<u16, (u32, u32)>;
