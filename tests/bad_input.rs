@@ -14,7 +14,6 @@ use ringmq::codec::{Framed, Packet, ReasonCode, SubscribeOptions, Version, frame
 use ringmq::limits::PACKET_BYTES_MAX;
 use ringmq::message::QoS;
 use samples::{Sample, of_clients, of_servers};
-use std::net::Shutdown;
 use std::time::Duration;
 use totals::Totals;
 
@@ -77,7 +76,7 @@ impl Scene {
 /// Sends what the broker may not take in full, then says that nothing more comes.
 fn send_all(peer: &mut Peer, bytes: &[u8]) {
     let _ = peer.try_send_raw(bytes);
-    let _ = peer.stream().shutdown(Shutdown::Write);
+    peer.end_sending();
 }
 
 /// Reads to the end of the connection; returns the last packet.
@@ -459,7 +458,7 @@ fn protocol_names_and_levels_that_nobody_serves() {
         {
             let mut peer = Peer::open(&scene.broker, V311);
             let _ = peer.try_send_raw(text);
-            let _ = peer.stream().shutdown(Shutdown::Write);
+            peer.end_sending();
             assert!(last_packet(&mut peer).is_none(), "{text:?}");
         }
         scene.exchange();

@@ -9,11 +9,13 @@
 
 mod broker;
 mod peer;
+mod socket;
 
 use ringmq::codec::Version;
 
 pub use broker::{Broker, DRIVERS, Driver};
 pub use peer::{Login, Message, Peer, Read, Received, TIMEOUT, WillSpec, ids};
+pub use socket::{Ground, Socket, uptime};
 
 /// The versions of MQTT that are told apart by what a session does.
 pub const VERSIONS: [Version; 2] = [Version::V311, Version::V5];

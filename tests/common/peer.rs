@@ -1,15 +1,14 @@
-//! A scripted MQTT client on a plain socket.
+//! A scripted MQTT client.
 
-use super::broker::Broker;
+use super::socket::{Ground, Socket};
 use ringmq::codec::{
     Ack, AckKind, Connect, Disconnect, Filters, Framed, Packet, PacketId, Properties, Property, PropertyBuf,
     Publish, ReasonCode, Subscribe, SubscribeOptions, Topics, Unsubscribe, Version, Will, decode, frame,
 };
 use ringmq::limits::PACKET_BYTES_MAX;
 use ringmq::message::QoS;
-use std::io::{ErrorKind, Write};
-use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 
 /// How long a peer waits for what must come, before it fails the test.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -197,8 +196,8 @@ pub enum Read {
 
 /// A client that does what the test says and nothing by itself.
 #[derive(Debug)]
-pub struct Peer {
-    stream: TcpStream,
+pub struct Peer<S = TcpStream> {
+    socket: S,
     version: Version,
     name: String,
     /// Received and not taken yet.
@@ -206,22 +205,20 @@ pub struct Peer {
     next_id: u16,
 }
 
-impl Peer {
+impl<S: Socket> Peer<S> {
     /// A connection without a CONNECT.
-    pub fn open(broker: &Broker, version: Version) -> Peer {
-        let stream = TcpStream::connect(broker.addr()).expect("the broker takes connections");
-        stream.set_nodelay(true).expect("a socket takes TCP_NODELAY");
-        let name = "a peer without a name".to_owned();
-        Peer { stream, version, name, pending: Vec::new(), next_id: 0 }
+    pub fn open(broker: &impl Ground<Socket = S>, version: Version) -> Peer<S> {
+        let (socket, name) = (broker.dial(), "a peer without a name".to_owned());
+        Peer { socket, version, name, pending: Vec::new(), next_id: 0 }
     }
 
     /// Connects with Clean Start and asserts that it was taken.
-    pub fn connect(broker: &Broker, version: Version, client_id: &str) -> Peer {
+    pub fn connect(broker: &impl Ground<Socket = S>, version: Version, client_id: &str) -> Peer<S> {
         Peer::login(broker, &Login::new(version, client_id)).0
     }
 
     /// Connects, asserts that it was taken, and says whether a session was present.
-    pub fn login(broker: &Broker, login: &Login) -> (Peer, bool) {
+    pub fn login(broker: &impl Ground<Socket = S>, login: &Login) -> (Peer<S>, bool) {
         let (peer, answer) = Peer::try_login(broker, login);
         let Packet::ConnAck(connack) = answer.packet() else {
             panic!("{}: CONNACK, got {answer:?}", peer.name)
@@ -231,7 +228,7 @@ impl Peer {
     }
 
     /// Connects and returns the answer.
-    pub fn try_login(broker: &Broker, login: &Login) -> (Peer, Received) {
+    pub fn try_login(broker: &impl Ground<Socket = S>, login: &Login) -> (Peer<S>, Received) {
         let mut peer = Peer::open(broker, login.version);
         login.client_id.clone_into(&mut peer.name);
         peer.send_raw(&login.bytes());
@@ -244,9 +241,9 @@ impl Peer {
         self.version
     }
 
-    /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// What it speaks through.
+    pub fn socket(&self) -> &S {
+        &self.socket
     }
 
     /// A packet identifier that was not used for long.
@@ -265,8 +262,12 @@ impl Peer {
 
     /// Sends bytes, where the broker may have closed the connection. Waits for room for [`TIMEOUT`] at most.
     pub fn try_send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.set_write_timeout(Some(TIMEOUT))?;
-        self.stream.write_all(bytes)
+        self.socket.send(bytes)
+    }
+
+    /// Ends what it sends: nothing follows, and the broker sees that.
+    pub fn end_sending(&mut self) {
+        self.socket.end_sending();
     }
 
     /// Sends a packet.
@@ -278,7 +279,7 @@ impl Peer {
 
     /// The next packet.
     pub fn read_packet(&mut self, timeout: Duration) -> Read {
-        let deadline = Instant::now() + timeout;
+        let deadline = self.socket.now() + timeout;
         loop {
             let framed = frame(&self.pending, PACKET_BYTES_MAX);
             match framed.unwrap_or_else(|error| panic!("{}: not a packet: {error}", self.name)) {
@@ -292,36 +293,12 @@ impl Peer {
                 }
                 Framed::Incomplete { .. } => {}
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(end) = self.fill(left) {
-                return end;
+            let left = deadline.saturating_sub(self.socket.now());
+            match self.socket.receive(left) {
+                Some(bytes) if bytes.is_empty() => return Read::Closed,
+                Some(bytes) => self.pending.extend_from_slice(&bytes),
+                None => return Read::TimedOut,
             }
-        }
-    }
-
-    /// Waits for bytes; says why there are none.
-    fn fill(&mut self, left: Duration) -> Option<Read> {
-        use std::io::Read as _;
-        // A timeout of 0 would mean to wait for ever.
-        self.stream
-            .set_read_timeout(Some(left.max(Duration::from_millis(1))))
-            .expect("a socket takes a timeout");
-        let mut buffer = [0; 16_384];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => Some(Read::Closed),
-            Ok(len) => {
-                self.pending.extend_from_slice(&buffer[..len]);
-                None
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => None,
-            // The socket waited for all that was left.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Some(Read::TimedOut)
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-                Some(Read::Closed)
-            }
-            Err(error) => panic!("{}: cannot receive: {error}", self.name),
         }
     }
 
@@ -447,7 +424,7 @@ impl Peer {
 
     /// Ends the connection without DISCONNECT, and returns once the broker has closed it as well.
     pub fn cut(mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.end_sending();
         while !matches!(self.read_packet(TIMEOUT), Read::Closed) {}
     }
 }

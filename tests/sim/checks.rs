@@ -39,21 +39,21 @@ pub fn run(seed: u64) -> u64 {
 
 impl World {
     fn sessions(&self) -> Vec<(usize, SessionView)> {
-        let of = |(at, node): (usize, &std::cell::RefCell<crate::world::Node>)| {
+        let of = |(at, node): (usize, &std::cell::RefCell<crate::machine::node::Node>)| {
             node.borrow().shard.inspect().sessions.into_iter().map(move |s| (at, s)).collect::<Vec<_>>()
         };
-        self.nodes.iter().enumerate().flat_map(of).collect()
+        self.machine.nodes.iter().enumerate().flat_map(of).collect()
     }
 
     fn ledger(&self) -> Ledger {
         let mut all = Ledger::default();
-        self.nodes.iter().for_each(|n| all.merge(n.borrow().shard.inspect().ledger));
+        self.machine.nodes.iter().for_each(|n| all.merge(n.borrow().shard.inspect().ledger));
         all
     }
 
     /// Nothing is under way, and there is one session per client.
     fn check_rest(&self) {
-        for (at, node) in self.nodes.iter().enumerate() {
+        for (at, node) in self.machine.nodes.iter().enumerate() {
             let left = node.borrow().shard.inspect().unfinished;
             assert!(left.is_empty(), "shard {at} sleeps, and has {left:?} left");
         }
@@ -95,7 +95,7 @@ impl World {
                 .map(|g| g.iter().map(|(shard, (online, offline))| (*shard, *online, *offline)).collect())
                 .collect();
             groups.sort();
-            for (at, node) in self.nodes.iter().enumerate() {
+            for (at, node) in self.machine.nodes.iter().enumerate() {
                 let seen = node.borrow().shard.routes_of(topic);
                 assert_eq!(seen.shards, shards, "shard {at} has other routes for {topic} than there are");
                 let mut counts: Vec<_> =
@@ -187,7 +187,7 @@ impl World {
     }
 
     fn count_reached(&self) {
-        for node in self.nodes.iter() {
+        for node in self.machine.nodes.iter() {
             let node = node.borrow();
             let seen = node.shard.inspect();
             let c = seen.counters;

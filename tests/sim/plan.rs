@@ -157,6 +157,8 @@ fn faults(r: &mut Random) -> Faults {
         table: r.pick(&[6, 12, 1_000, 1_000]),
         enfile: r.pick(&[0, 0, 30]),
         late: r.pick(&[0, 50, 300]),
+        lag_ms_max: r.pick(&[0, 5, 20]),
+        reset_loses: 500,
         spurious: r.pick(&[0, 20, 200]),
         interleave: r.pick(&[0, 20, 150, 600]),
         accept_fails: r.pick(&[0, 0, 100]),

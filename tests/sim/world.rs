@@ -1,24 +1,13 @@
 //! One run: shards, clients and time under a seeded scheduler, in one thread.
 //!
-//! A shard that says it sleeps is ticked again when its driver has something for it, when its deadline has
-//! come, or now and then for no reason; so a wake-up that is lost shows as a world that does not come to rest.
+//! A shard that says it sleeps is also ticked now and then for no reason.
 
 use crate::client::{Client, Cx};
-use crate::driver::{Others, SimIo};
-use crate::kernel::{Net, SharedNet};
-use crate::net::Wire;
+use crate::machine::{Build, Machine, Wire};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::{note, trace};
-use ringmq::io::ListenSpec;
-use ringmq::map::Keyed;
-use ringmq::mesh::mesh_sized;
-use ringmq::shard::{Command, Parts, Shard};
-use ringmq::time::Moment;
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::mpsc::{Sender, channel};
 
 /// Steps of the scheduler before a run counts as one that does not come to rest.
 const SETTLE_STEPS_MAX: u64 = 400_000;
@@ -27,21 +16,9 @@ const SETTLE_MS_MAX: u64 = 3_600_000;
 /// Virtual milliseconds that a quiet world is watched for timers.
 const QUIET_MS: u64 = 12_000;
 
-pub struct Node {
-    pub shard: Shard<SimIo>,
-    net: SharedNet,
-    me: usize,
-    /// What it said before it went to sleep; `None`: it is awake.
-    deadline: Option<Moment>,
-    commands: Sender<Command>,
-}
-
 pub struct World {
     pub plan: Plan,
-    pub net: SharedNet,
-    /// Shared with the drivers, which let one tick within another's tick.
-    pub nodes: Rc<Vec<RefCell<Node>>>,
-    others: Others,
+    pub machine: Machine,
     pub clients: Vec<Client>,
     pub oracle: Oracle,
     scheduler: Random,
@@ -55,14 +32,15 @@ impl World {
         let plan = Plan::new(seed);
         note!("{plan:#?}");
         let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
-        let net = Rc::new(RefCell::new(Net::new(plan.shards, wire)));
-        let others = Others::default();
-        let nodes = Rc::new(nodes(&plan, &net, &others));
-        others.replace(Some(interrupter(&nodes, seed)));
+        let build = Build {
+            seed: plan.seed,
+            shards: plan.shards,
+            rings: plan.rings,
+            options: plan.options.clone(),
+            fan_out_at_once: plan.fan_out_at_once,
+        };
         let mut world = World {
-            nodes,
-            others,
-            net,
+            machine: Machine::new(&build, wire),
             clients: Vec::new(),
             oracle: Oracle::default(),
             scheduler: Random::new(seed, 3),
@@ -88,11 +66,11 @@ impl World {
     }
 
     pub fn now(&self) -> u64 {
-        self.net.borrow().wire.now
+        self.machine.now()
     }
 
     fn advance(&mut self, to: u64) {
-        self.net.borrow_mut().wire.now = to;
+        self.machine.advance(to);
     }
 
     /// Clients act, everything goes wrong.
@@ -140,7 +118,7 @@ impl World {
             for _ in 0..12 {
                 self.step_begins();
                 let Some(socket) = self.clients[at].link.as_ref().map(|l| l.socket) else { return };
-                let shard = self.net.borrow().shard_of(socket);
+                let shard = self.machine.net.borrow().shard_of(socket);
                 if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
                     self.tick(shard);
                 }
@@ -157,7 +135,7 @@ impl World {
     }
 
     fn tick_any(&mut self) {
-        let shard = self.scheduler.below(self.nodes.len());
+        let shard = self.scheduler.below(self.machine.nodes.len());
         if self.plan.slow == Some(shard) && !self.scheduler.chance(40) {
             trace::reached("slow shard");
             return;
@@ -188,7 +166,7 @@ impl World {
             self.step_begins();
             self.client(other, |client, cx| client.poke(cx, topic, retain));
             let Some(socket) = self.clients[other].link.as_ref().map(|l| l.socket) else { continue };
-            let shard = self.net.borrow().shard_of(socket);
+            let shard = self.machine.net.borrow().shard_of(socket);
             if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
                 trace::reached("acted upon an answer at once");
                 self.tick(shard);
@@ -197,21 +175,15 @@ impl World {
     }
 
     fn is_runnable(&self, shard: usize) -> bool {
-        let now = self.now();
-        let node = self.nodes[shard].borrow();
-        if node.shard.is_stopped() {
-            return false;
-        }
-        let Some(deadline) = node.deadline else { return true };
-        deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
+        self.machine.is_runnable(shard)
     }
 
     fn tick(&mut self, shard: usize) {
-        self.nodes[shard].borrow_mut().tick();
+        self.machine.tick(shard);
     }
 
     pub fn client(&mut self, at: usize, f: impl FnOnce(&mut Client, &mut Cx)) {
-        let net = &mut *self.net.borrow_mut();
+        let net = &mut *self.machine.net.borrow_mut();
         let mut cx = Cx {
             wire: &mut net.wire,
             oracle: &mut self.oracle,
@@ -227,7 +199,7 @@ impl World {
         note!("---- settle");
         self.settling = true;
         {
-            let wire = &mut self.net.borrow_mut().wire;
+            let wire = &mut self.machine.net.borrow_mut().wire;
             wire.faults.table = usize::MAX;
             (wire.faults.enfile, wire.faults.accept_fails) = (0, 0);
             (0..wire.sockets.len()).for_each(|socket| wire.bury(socket));
@@ -271,11 +243,11 @@ impl World {
         loop {
             let calm = done(self);
             let mut ran = false;
-            for shard in 0..self.nodes.len() {
+            for shard in 0..self.machine.nodes.len() {
                 if self.is_runnable(shard) && !self.scheduler.chance(100) {
                     self.step_begins();
                     if self.steps - first_step > SETTLE_STEPS_MAX - 20 {
-                        note!("ticks shard {shard}{}", self.net.borrow().describe(shard));
+                        note!("ticks shard {shard}{}", self.machine.net.borrow().describe(shard));
                     }
                     self.tick(shard);
                     ran = true;
@@ -283,7 +255,7 @@ impl World {
             }
             for at in 0..self.clients.len() {
                 let now = self.now();
-                let due = self.clients[at].next_due(&self.net.borrow().wire);
+                let due = self.clients[at].next_due(&self.machine.net.borrow().wire);
                 let ghosts = !self.clients[at].ghosts.is_empty();
                 if ghosts || due.is_some_and(|due| due <= now) {
                     self.step_begins();
@@ -302,7 +274,7 @@ impl World {
                 now - start,
                 self.restless()
             );
-            if ran || (0..self.nodes.len()).any(|shard| self.is_runnable(shard)) {
+            if ran || (0..self.machine.nodes.len()).any(|shard| self.is_runnable(shard)) {
                 continue;
             }
             if !calm {
@@ -319,16 +291,9 @@ impl World {
     }
 
     fn next_due(&self) -> Option<u64> {
-        let net = self.net.borrow();
-        let shards = (0..self.nodes.len()).filter_map(|s| net.next_due(s));
-        let timers = self
-            .nodes
-            .iter()
-            .filter_map(|n| n.borrow().deadline.filter(|_| !n.borrow().shard.is_stopped()))
-            .filter(|d| *d != Moment::NEVER)
-            .map(|d| d.0);
-        let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire));
-        shards.chain(timers).chain(clients).min()
+        let net = self.machine.net.borrow();
+        let clients = self.clients.iter().filter_map(|c| c.next_due(&net.wire)).min();
+        clients.into_iter().chain(self.machine.next_due()).min()
     }
 
     /// Who still waits for something.
@@ -346,15 +311,15 @@ impl World {
                 client.ghosts
             );
         }
-        for (at, node) in self.nodes.iter().enumerate() {
+        for (at, node) in self.machine.nodes.iter().enumerate() {
             let node = node.borrow();
             let seen = node.shard.inspect();
-            let due = self.net.borrow().next_due(at);
+            let due = self.machine.net.borrow().next_due(at);
             text += &format!(
                 "\n  shard {at}: {:?} asleep until {:?}, driver {due:?}",
                 seen.unfinished, node.deadline
             );
-            text += &self.net.borrow().describe(at);
+            text += &self.machine.net.borrow().describe(at);
         }
         text
     }
@@ -363,23 +328,11 @@ impl World {
     pub fn drain(&mut self) {
         note!("---- drain");
         trace::reached("drain");
-        for (at, node) in self.nodes.iter().enumerate() {
-            let drain = Command::Drain { within_ms: 10_000 };
-            node.borrow().commands.send(drain).expect("the shard holds the other end");
-            self.net.borrow_mut().kernels[at].ring();
-        }
+        self.machine.order_drain(10_000);
         self.run_until_rest(|world| {
-            world.nodes.iter().all(|n| n.borrow().shard.is_stopped())
-                && world.clients.iter().all(|c| c.link.is_none())
+            world.machine.is_stopped() && world.clients.iter().all(|c| c.link.is_none())
         });
-        for (at, node) in self.nodes.iter().enumerate() {
-            assert_eq!(node.borrow().shard.inspect().connections, 0, "shard {at} stopped with connections");
-            assert_eq!(
-                self.net.borrow().kernels[at].held(),
-                (0, 0),
-                "shard {at} keeps descriptors or buffers"
-            );
-        }
+        self.machine.expect_nothing_held();
     }
 
     /// Everybody leaves for good; nothing may stay behind.
@@ -393,11 +346,10 @@ impl World {
         let now = self.now();
         self.advance(now + 110_000_000);
         self.run_until_rest(|_| true);
-        for (at, node) in self.nodes.iter().enumerate() {
+        for (at, node) in self.machine.nodes.iter().enumerate() {
             let node = node.borrow();
             let seen = node.shard.inspect();
             assert_eq!(seen.sessions, [], "shard {at} keeps sessions");
-            assert_eq!(seen.connections, 0, "shard {at} keeps connections");
             assert_eq!(seen.unfinished, [""; 0], "shard {at} has work left");
             let r = seen.routes;
             assert_eq!(
@@ -405,73 +357,7 @@ impl World {
                 (0, 0, 0, 0),
                 "shard {at} keeps routes"
             );
-            assert_eq!(
-                self.net.borrow().kernels[at].held(),
-                (0, 0),
-                "shard {at} keeps descriptors or buffers"
-            );
         }
+        self.machine.expect_nothing_held();
     }
-}
-
-impl Node {
-    /// One turn of the shard's loop, up to where it would sleep.
-    fn tick(&mut self) {
-        if self.shard.is_stopped() {
-            return;
-        }
-        self.shard.work(self.deadline);
-        self.deadline = self.shard.prepare();
-        let (_, leased) = self.net.borrow().kernels[self.me].held();
-        assert_eq!(leased, 0, "shard {} keeps receive buffers from tick to tick", self.me);
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // The drivers hold it, and it holds the shards that hold the drivers.
-        self.others.replace(None);
-    }
-}
-
-/// Ticks any shard but those that are in the middle of a tick.
-fn interrupter(nodes: &Rc<Vec<RefCell<Node>>>, seed: u64) -> Box<dyn Fn(usize)> {
-    let (nodes, random) = (Rc::downgrade(nodes), RefCell::new(Random::new(seed, 6)));
-    Box::new(move |_| {
-        let Some(nodes) = nodes.upgrade() else { return };
-        let other = random.borrow_mut().below(nodes.len());
-        if let Ok(mut node) = nodes[other].try_borrow_mut() {
-            trace::reached("tick within a tick");
-            node.tick();
-        }
-    })
-}
-
-fn nodes(plan: &Plan, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
-    let meshes = mesh_sized(plan.shards, plan.rings.0, plan.rings.1);
-    let mut random = Random::new(plan.seed, 5);
-    let node = |(me, mesh)| {
-        let (commands, inbox) = channel();
-        let (reply, _) = channel();
-        let addr = "127.0.0.1:1883".parse().expect("an address");
-        let spec = ListenSpec { addr, backlog: 1_024 };
-        commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
-        let mut shard = Shard::new(Parts {
-            io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },
-            mesh,
-            me: me as u16,
-            shards: plan.shards,
-            keyed: Keyed::new(plan.seed),
-            seed: random.next(),
-            options: plan.options.clone(),
-            log_lines_per_s: 0,
-            commands: inbox,
-            fan_out_at_once: plan.fan_out_at_once,
-        });
-        let deadline = shard.prepare();
-        shard.work(deadline);
-        let deadline = shard.prepare();
-        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands })
-    };
-    meshes.into_iter().enumerate().map(node).collect()
 }

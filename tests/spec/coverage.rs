@@ -1,6 +1,6 @@
 //! Whether every statement is tested, or says why it cannot be.
 //!
-//! One table per statement, in the coverage file of its standard:
+//! One table per statement in `coverage.toml`:
 //!
 //! ```toml
 //! ["5.0"."MQTT-3.1.0-2"]
@@ -13,7 +13,7 @@
 //! ```
 
 use crate::SUITES;
-use crate::harness::Suite;
+use crate::harness::{Case, Suite};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -38,21 +38,25 @@ struct Entry {
 
 type Entries = BTreeMap<String, Entry>;
 
-fn path(suite: &Suite) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/spec").join(suite.coverage)
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/spec/coverage.toml")
 }
 
-fn read(suite: &Suite) -> Entries {
-    let text = std::fs::read_to_string(path(suite)).unwrap_or_default();
-    parse(&text, suite.standard)
+fn text() -> String {
+    std::fs::read_to_string(path()).unwrap_or_default()
 }
 
-fn parse(text: &str, standard: &str) -> Entries {
-    let table = DeTable::parse(text).unwrap_or_else(|error| panic!("a coverage file: {error}"));
-    let table = table.into_inner();
-    let Some(DeValue::Table(statements)) = table.get(standard).map(|value| value.get_ref()) else {
-        return Entries::new();
-    };
+/// What the text says of each standard that it names.
+fn parse(text: &str) -> BTreeMap<String, Entries> {
+    let table = DeTable::parse(text).unwrap_or_else(|error| panic!("coverage.toml: {error}"));
+    let standards = table.into_inner().into_iter().map(|(standard, value)| {
+        let DeValue::Table(statements) = value.get_ref() else { panic!("{standard:?}: expected a table") };
+        (standard.get_ref().to_string(), entries(statements))
+    });
+    standards.collect()
+}
+
+fn entries(statements: &DeTable<'_>) -> Entries {
     let mut entries = Entries::new();
     for (id, value) in statements {
         let id = id.get_ref().to_string();
@@ -144,80 +148,94 @@ fn faults(
 }
 
 fn every_statement_is_covered() {
-    let mut all = Vec::new();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path(), blessed(&text())).expect("the coverage file can be written");
+    }
+    let (mut all, mut said) = (Vec::new(), parse(&text()));
     for suite in SUITES {
         let (names, twice) = registered(suite);
-        if std::env::var_os("BLESS").is_some() {
-            bless(suite, &names);
-        }
+        let entries = said.remove(suite.standard).unwrap_or_default();
         all.extend(twice.into_iter().map(|name| format!("{name}: registered twice")));
-        all.extend(faults(suite.standard, &statements(suite), &read(suite), &names));
+        all.extend(faults(suite.standard, &statements(suite), &entries, &names));
     }
+    all.extend(said.into_keys().map(|standard| format!("{standard}: there are no cases of this standard")));
     assert!(all.is_empty(), "\n{}\n(BLESS=1 writes the names of tests)\n", all.join("\n"));
 }
 
-/// Writes the names of the registered cases; who is bound and why stays as it is.
-fn bless(suite: &Suite, names: &BTreeMap<String, Vec<String>>) {
-    let text = std::fs::read_to_string(path(suite)).unwrap_or_default();
-    let introduction: String =
+/// The text with the names of the registered cases; who is bound and why stays as it is.
+fn blessed(text: &str) -> String {
+    let said = parse(text);
+    let mut out: String =
         text.lines().take_while(|line| line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
-    let entries = parse(&text, suite.standard);
-    let mut out = introduction;
-    for (section, first, last) in suite.statements {
-        for id in (*first..=*last).map(|n| format!("MQTT-{section}-{n}")) {
-            let entry = entries.get(&id).cloned().unwrap_or_default();
-            let bound = if entry.bound.is_empty() { "server" } else { &entry.bound };
-            let _ = write!(out, "\n[\"{}\".\"{id}\"]\nbound = \"{bound}\"\n", suite.standard);
-            match (names.get(&id), entry.reason) {
-                (Some(tests), _) => {
-                    out.push_str("tests = [\n");
-                    for test in tests {
-                        let _ = writeln!(out, "    \"{test}\",");
-                    }
-                    out.push_str("]\n");
-                }
-                (None, Some(reason)) => {
-                    let _ = writeln!(out, "reason = \"{reason}\"");
-                }
-                (None, None) => {}
-            }
-        }
-    }
-    std::fs::write(path(suite), out).expect("the coverage file can be written");
-}
-
-/// One line per standard: how many statements have tests, a reason for none, or neither.
-pub fn summary() -> String {
-    let mut text = String::new();
     for suite in SUITES {
         let (names, _) = registered(suite);
-        let entries = read(suite);
-        let all = statements(suite);
-        let tested = all.iter().filter(|id| names.contains_key(*id)).count();
-        let reason = |id: &&String| entries.get(*id).and_then(|entry| entry.reason.as_deref());
-        let reasoned = |client: bool| {
-            let untested = all.iter().filter(|id| !names.contains_key(*id));
-            untested.filter_map(|id| reason(&id)).filter(|reason| (*reason == "client") == client).count()
-        };
-        let (client, unobservable) = (reasoned(true), reasoned(false));
-        let missing = all.len() - tested - client - unobservable;
-        let cases = suite.cases().count();
-        let _ = write!(
-            text,
-            "{}coverage of MQTT {}: {} statements: {tested} tested (by {cases} cases), {} reasoned \
-             ({client} bind the client alone, {unobservable} cannot be observed), {missing} missing",
-            if text.is_empty() { "" } else { "\n" },
-            suite.standard,
-            all.len(),
-            client + unobservable,
-        );
-        if std::env::args().any(|arg| arg == "--nocapture") {
-            for id in all.iter().filter(|id| !names.contains_key(*id)) {
-                let _ = write!(text, "\n  {id}: {}", reason(&id).unwrap_or("missing"));
+        for (section, first, last) in suite.statements {
+            for id in (*first..=*last).map(|n| format!("MQTT-{section}-{n}")) {
+                let entry =
+                    said.get(suite.standard).and_then(|all| all.get(&id)).cloned().unwrap_or_default();
+                let bound = if entry.bound.is_empty() { "server" } else { &entry.bound };
+                let _ = write!(out, "\n[\"{}\".\"{id}\"]\nbound = \"{bound}\"\n", suite.standard);
+                match (names.get(&id), entry.reason) {
+                    (Some(tests), _) => {
+                        let tests: String = tests.iter().map(|test| format!("    \"{test}\",\n")).collect();
+                        let _ = writeln!(out, "tests = [\n{tests}]");
+                    }
+                    (None, Some(reason)) => {
+                        let _ = writeln!(out, "reason = \"{reason}\"");
+                    }
+                    (None, None) => {}
+                }
             }
         }
     }
-    text
+    out
+}
+
+/// The report: for each standard how many statements are tested on either ground, have a reason for no test, or
+/// neither; with `--nocapture` each of the latter two. And the cases that one ground alone runs.
+pub fn summary() -> String {
+    let mut text = String::new();
+    let mut said = parse(&self::text());
+    for suite in SUITES {
+        let entries = said.remove(suite.standard).unwrap_or_default();
+        let all = statements(suite);
+        let tested_by = |wanted: &dyn Fn(&Case) -> bool| {
+            let cases = suite.cases().filter(|case| wanted(case));
+            let ids: BTreeSet<String> =
+                cases.flat_map(|case| case.ids).map(|id| format!("MQTT-{id}")).collect();
+            ids.intersection(&all).cloned().collect::<BTreeSet<_>>()
+        };
+        let (tested, simulated) = (tested_by(&|_| true), tested_by(&|case| case.sockets.is_none()));
+        let untested: Vec<_> = all
+            .difference(&tested)
+            .map(|id| (id, entries.get(id).and_then(|entry| entry.reason.as_deref()).unwrap_or("missing")))
+            .collect();
+        let count = |start: &str| untested.iter().filter(|(_, reason)| reason.starts_with(start)).count();
+        let (client, unobservable) = (count("client"), count("unobservable"));
+        let _ = writeln!(
+            text,
+            "coverage of MQTT {}: {} statements: {} tested on sockets, {} tested on the simulation ({} cases), \
+             {} reasoned ({client} bind the client alone, {unobservable} cannot be observed), {} missing",
+            suite.standard,
+            all.len(),
+            tested.len(),
+            simulated.len(),
+            suite.cases().count(),
+            client + unobservable,
+            count("missing"),
+        );
+        if std::env::args().any(|arg| arg == "--nocapture") {
+            for (id, reason) in untested {
+                let _ = writeln!(text, "  {id}: {reason}");
+            }
+        }
+        for case in suite.cases() {
+            if let Some(why) = case.sockets {
+                let _ = writeln!(text, "  {} needs sockets: {why}", case.what);
+            }
+        }
+    }
+    text.trim_end().to_owned()
 }
 
 fn the_check_sees_what_it_looks_for() {
@@ -225,7 +243,10 @@ fn the_check_sees_what_it_looks_for() {
     let cases = BTreeMap::from([("MQTT-1-1".to_owned(), vec!["a".to_owned()])]);
     let good = "[\"5.0\".\"MQTT-1-1\"]\nbound = \"server\"\ntests = [\"a\"]\n\
                 [\"5.0\".\"MQTT-1-2\"]\nbound = \"client\"\nreason = \"client\"\n";
-    let check = |text: &str| faults("5.0", &ids, &parse(text, "5.0"), &cases);
+    let check = |text: &str| {
+        let entries = parse(text).remove("5.0").unwrap_or_default();
+        faults("5.0", &ids, &entries, &cases)
+    };
     assert_eq!(check(good), [] as [&str; 0]);
     let wrong = [
         (good.replace("MQTT-1-2", "MQTT-1-3"), 2, "MQTT-1-2: it is missing"),

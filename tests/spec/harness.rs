@@ -1,7 +1,7 @@
 //! Runs the cases: every one on each driver and number of shards, many at a time, for most of them wait.
 
-use crate::common::{DRIVERS, Driver};
 use crate::coverage::Section;
+use crate::ground::{PLACES, Place};
 use crate::scene::{Brokers, Scene};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub struct Case {
     pub what: &'static str,
     /// Fails by a panic.
     pub run: fn(&Scene),
+    /// Why it needs real sockets, where it does.
+    pub sockets: Option<&'static str>,
 }
 
 /// The cases of one standard.
@@ -29,19 +31,25 @@ pub struct Suite {
     pub tag: &'static str,
     /// Its statements.
     pub statements: &'static [Section],
-    /// The file that says of each statement how it is covered, in `tests/spec`.
-    pub coverage: &'static str,
     /// Its files' cases.
     pub files: &'static [&'static [Case]],
 }
 
-/// Registers the functions of a file: `"3.1.0-1" "3.1.4-1" => the_function,` and so on.
+/// Registers the functions of a file: `"3.1.0-1" "3.1.4-1" => the_function,` and so on. One that cannot run on
+/// the simulation says why: `"3.1.0-1" => the_function [sockets: "it …"],`.
 #[macro_export]
 macro_rules! cases {
-    ($($($id:literal)+ => $run:ident),+ $(,)?) => {
+    (@why) => { None };
+    (@why $why:literal) => { Some($why) };
+    ($($($id:literal)+ => $run:ident $([sockets: $why:literal])?),+ $(,)?) => {
         /// The cases of this file.
         pub const CASES: &[$crate::harness::Case] = &[
-            $($crate::harness::Case { ids: &[$($id),+], what: stringify!($run), run: $run }),+
+            $($crate::harness::Case {
+                ids: &[$($id),+],
+                what: stringify!($run),
+                run: $run,
+                sockets: $crate::cases!(@why $($why)?),
+            }),+
         ];
     };
 }
@@ -113,7 +121,7 @@ impl Wanted {
 struct Job {
     names: Vec<String>,
     case: &'static Case,
-    driver: Driver,
+    place: Place,
     shards: usize,
 }
 
@@ -126,8 +134,10 @@ pub fn run(suites: &'static [Suite]) -> ExitCode {
         if !names.iter().any(|name| wanted.takes(name)) {
             continue;
         }
-        for &driver in DRIVERS {
-            jobs.extend(SHARDS.map(|shards| Job { names: names.clone(), case, driver, shards }));
+        let places =
+            PLACES.iter().filter(|place| case.sockets.is_none() || matches!(place, Place::Sockets(_)));
+        for &place in places {
+            jobs.extend(SHARDS.map(|shards| Job { names: names.clone(), case, place, shards }));
         }
     }
     let plain: Vec<_> = crate::coverage::TESTS.iter().filter(|(name, _)| wanted.takes(name)).collect();
@@ -167,9 +177,13 @@ fn run_jobs(jobs: &[Job], threads: usize) -> BTreeMap<String, Vec<String>> {
         for _ in 0..threads.min(jobs.len()) {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let scene = Scene::new(&brokers, job.driver, job.shards, job.case.what);
-                    let Err(fault) = guarded(&|| (job.case.run)(&scene)) else { continue };
-                    let text = format!("{} with {} shards: {fault}", job.driver, job.shards);
+                    let scene = Scene::new(&brokers, job.place, job.shards, job.case.what);
+                    let run = || {
+                        (job.case.run)(&scene);
+                        scene.end();
+                    };
+                    let Err(fault) = guarded(&run) else { continue };
+                    let text = format!("{} with {} shards: {fault}", job.place, job.shards);
                     let mut faults = faults.lock().expect("no thread panics here");
                     faults.entry(job.names.join(" ")).or_insert_with(Vec::new).push(text);
                 }

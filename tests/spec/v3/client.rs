@@ -1,8 +1,8 @@
 //! A 3.1.1 client in bytes: what it sends is as right or as wrong as the case wants it.
 
-use crate::common::{Broker, Message, Peer, Read, TIMEOUT};
+use crate::common::{Message, Read, TIMEOUT};
 use crate::raw::{packet, text, two};
-use crate::scene::Scene;
+use crate::{Broker, Peer, Scene};
 use ringmq::codec::{Packet, Version};
 
 pub const PUBACK: u8 = 0x40;

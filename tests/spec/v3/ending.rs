@@ -33,7 +33,7 @@ fn a_client_that_pings_stays(s: &Scene) {
     let mut silent = Client::new(s.id("silent")).keep_alive(2).login(&s.broker());
     let mut peer = Client::new(s.id("a")).keep_alive(2).login(&s.broker());
     for n in 0..14u16 {
-        std::thread::sleep(Duration::from_millis(250));
+        s.pass(Duration::from_millis(250));
         match n % 3 {
             0 => peer.ping(),
             1 => Pub::new(s.topic("t"), "x").qos(1, 1).send(&mut peer),

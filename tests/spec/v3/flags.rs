@@ -1,12 +1,10 @@
 //! Fixed headers and packet identifiers [2].
 
 use super::client::*;
-use crate::common::Peer;
 use crate::raw::{packet, text, two};
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::Version;
 use std::collections::BTreeSet;
-use std::io::Write;
 
 cases! {
     "2.2.2-1" "2.2.2-2" "3.6.1-1" "3.8.1-1" "3.10.1-1" "3.14.1-1" "4.8.0-1" => reserved_flags_end_the_connection,
@@ -216,8 +214,7 @@ fn packets_may_come_in_any_pieces(s: &Scene) {
         let mut peer = Peer::open(&s.broker(), Version::V311);
         for piece in all.chunks(size) {
             // Each piece leaves at once: the peer has TCP_NODELAY.
-            let mut stream = peer.stream();
-            stream.write_all(piece).expect("the broker reads");
+            peer.send_raw(piece);
         }
         answers(&mut peer);
         leave(peer);

@@ -22,7 +22,6 @@ pub const SUITE: Suite = Suite {
     standard: "3.1.1",
     tag: "v311",
     statements: STATEMENTS,
-    coverage: "v3/coverage.toml",
     files: &[
         connect::CASES,
         delivery::CASES,

@@ -1,8 +1,7 @@
 //! Retained messages [3.3.1.3].
 
 use super::client::*;
-use crate::common::Peer;
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 
 cases! {
     "3.3.1-5" "3.3.1-6" "3.3.1-8" => the_last_retained_message_goes_to_a_new_subscription,

@@ -1,8 +1,7 @@
 //! Sessions [3.1.2.4, 3.2.2.2, 4.1, 4.4, 4.5].
 
 use super::client::*;
-use crate::common::Peer;
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use std::time::Duration;
 
 cases! {
@@ -157,7 +156,7 @@ fn a_session_lasts_as_long_as_its_connection(s: &Scene) {
         subscribe(peer, &s.topic("t"), 1);
     }
     // Longer than the session would outlive its connection.
-    std::thread::sleep(Duration::from_millis(2_200));
+    s.pass(Duration::from_millis(2_200));
     let mut publisher = Client::new(s.id("pub")).login(&broker);
     Pub::new(s.topic("t"), "still there").qos(1, 1).send(&mut publisher);
     for mut peer in peers {
@@ -165,7 +164,7 @@ fn a_session_lasts_as_long_as_its_connection(s: &Scene) {
         leave(peer);
     }
     // And it ends some time after it.
-    std::thread::sleep(Duration::from_millis(3_000));
+    s.pass(Duration::from_millis(3_000));
     assert!(!lasting.resume(&broker).1, "it has expired");
 }
 

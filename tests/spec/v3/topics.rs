@@ -1,8 +1,7 @@
 //! Topic names and topic filters [4.7].
 
 use super::client::*;
-use crate::common::Peer;
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use std::collections::BTreeSet;
 
 cases! {

@@ -1,9 +1,8 @@
 //! What users of mosquitto expect of 3.1: it is another specification, which a server may follow.
 
 use super::client::*;
-use crate::common::Peer;
 use crate::raw::{packet, text, two};
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::Version;
 
 cases! {

@@ -1,8 +1,8 @@
 //! The will [3.1.2.5 to 3.1.2.7, 3.14].
 
 use super::client::*;
-use crate::common::Peer;
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
+use std::time::Duration;
 
 cases! {
     "3.1.2-8" => the_will_of_a_lost_connection_is_published,
@@ -56,8 +56,11 @@ fn the_will_is_published_when_the_keep_alive_runs_out(s: &Scene) {
     let mut watcher = watcher(s);
     let mut patient = Client::new(s.id("patient")).keep_alive(65_535).login(&s.broker());
     let mut off = Client::new(s.id("off")).keep_alive(0).login(&s.broker());
-    let mut silent = dying(s, "silent").keep_alive(1).login(&s.broker());
+    let client = dying(s, "silent").keep_alive(1);
+    let since = s.broker().now();
+    let mut silent = client.login(&s.broker());
     take(&mut watcher, "silent");
+    since.was(&watcher, Duration::from_millis(1_500));
     ends(&mut silent, b"silence");
     patient.ping();
     off.ping();

@@ -1,8 +1,9 @@
 //! A 5.0 client in bytes: what it sends is as right or as wrong as the case wants it.
 
-use crate::common::{Broker, Peer, Read, TIMEOUT};
+use crate::common::{Read, TIMEOUT};
+pub use crate::is_exact;
 use crate::raw::{packet, properties, text, two};
-use crate::scene::Scene;
+use crate::{Broker, Peer, Scene};
 use ringmq::codec::{ConnAck, Packet, PacketId, Property, Publish, ReasonCode, Version};
 use ringmq::message::QoS;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! CONNACK, and what a server announces in it [3.2 of 5.0].
 
 use super::client::*;
-use crate::common::{Broker, Peer, Read, TIMEOUT};
-use crate::{Scene, cases};
+use crate::common::{Read, TIMEOUT};
+use crate::{Broker, Peer, Scene, cases};
 use ringmq::codec::{Packet, Property, ReasonCode, Version};
 
 cases! {
@@ -184,7 +184,7 @@ fn a_shorter_session_expiry_is_announced(s: &Scene) {
     let (peer, said) = announced(&client, &broker);
     assert!(said.contains("SessionExpiryInterval(1)"), "{said}");
     peer.disconnect();
-    std::thread::sleep(std::time::Duration::from_millis(1_800));
+    s.pass(std::time::Duration::from_millis(2_500));
     assert!(!client.resume(&broker).1, "it ended after a second");
     assert!(!announced(&Client::new(s.id("b")).expiry(1), &broker).1.contains("SessionExpiryInterval"));
     assert!(!announced(&client, &s.broker()).1.contains("SessionExpiryInterval"));
@@ -205,7 +205,7 @@ fn without_wildcards_and_shares_they_are_announced_and_refused(s: &Scene) {
 /// What each of these clients is told when the broker stops.
 fn told(broker: Broker, clients: &[Client]) -> Vec<String> {
     let mut peers: Vec<_> = clients.iter().map(|client| client.login(&broker)).collect();
-    broker.signal("TERM");
+    broker.drain();
     let ends = peers.iter_mut().map(|peer| {
         let got = peer.next();
         let Packet::Disconnect(disconnect) = got.packet() else { panic!("DISCONNECT, got {got:?}") };

@@ -1,9 +1,9 @@
 //! CONNECT [3.1 of 5.0], without its will and its keep alive.
 
 use super::client::*;
-use crate::common::{Peer, Read, TIMEOUT};
+use crate::common::{Read, TIMEOUT};
 use crate::raw::{packet, text, two};
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::{Packet, Property, ReasonCode, Version};
 
 cases! {
@@ -297,7 +297,7 @@ fn without_topic_alias_maximum_there_are_none(s: &Scene) {
 
 fn response_information_comes_when_asked_for(s: &Scene) {
     let configured = s.with(&[("mqtt.response_information", "replies/")]);
-    let information = |broker: &crate::common::Broker, asked: Option<u8>| {
+    let information = |broker: &crate::Broker, asked: Option<u8>| {
         let mut client = Client::new(s.id("a"));
         if let Some(asked) = asked {
             client = client.with(p_byte(id::RESPONSE_INFORMATION, asked));

@@ -1,8 +1,8 @@
 //! Which copies a subscriber gets, and how many at a time [3.3.4 and 4.9 of 5.0].
 
 use super::client::*;
-use crate::common::{Peer, Read, Received};
-use crate::{Scene, cases};
+use crate::common::{Read, Received};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::{Property, ReasonCode};
 use ringmq::message::QoS;
 

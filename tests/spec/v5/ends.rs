@@ -1,9 +1,9 @@
 //! DISCONNECT, AUTH, sessions between connections, and how faults end them [3.14, 3.15, 4.1, 4.12, 4.13 of 5.0].
 
 use super::client::*;
-use crate::common::{Peer, Read, TIMEOUT};
+use crate::common::{Read, TIMEOUT};
 use crate::raw::{packet, properties};
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::{Packet, Property, ReasonCode, Version};
 use std::time::Duration;
 
@@ -39,8 +39,7 @@ fn before_connack_there_is_no_disconnect(s: &Scene) {
             }
             let mut peer = Peer::open(&s.broker(), Version::V5);
             peer.send_raw(&bytes);
-            // It may be closed by now.
-            let _ = peer.stream().shutdown(std::net::Shutdown::Write);
+            peer.end_sending();
             loop {
                 match peer.read_packet(TIMEOUT) {
                     Read::Closed => break,
@@ -252,7 +251,7 @@ fn a_session_ends_when_its_interval_has_passed(s: &Scene) {
         subscribe(&mut sub, &topic, 1);
         sub.cut();
         if n == 2 {
-            std::thread::sleep(Duration::from_millis(1_800));
+            s.pass(Duration::from_millis(2_500));
         }
         Pub::new(&topic, "lost").qos(1, 1).send(&mut peer(s, "pub"));
         let (mut sub, present) = client.resume(&s.broker());
@@ -275,7 +274,7 @@ fn session_expiry_of_disconnect_replaces_that_of_connect(s: &Scene) {
     leave(client.login(&s.broker()), 60);
     let lowered = Client::lasting(s.id("c"));
     leave(lowered.login(&s.broker()), 1);
-    std::thread::sleep(Duration::from_millis(1_800));
+    s.pass(Duration::from_millis(2_500));
     assert!(client.resume(&s.broker()).1, "it was raised to a minute");
     assert!(!lowered.resume(&s.broker()).1, "it was lowered to a second");
 }
@@ -298,17 +297,10 @@ fn packets_come_through_in_whatever_segments(s: &Scene) {
     let payloads: Vec<String> = (0..40).map(|n| n.to_string().repeat(1 + n * 7)).collect();
     let bytes: Vec<u8> = payloads.iter().flat_map(|payload| Pub::new(&topic, payload).bytes()).collect();
     for size in [1, 3, 500, bytes.len()] {
-        let mut stream = peer.stream().try_clone().expect("a socket can be cloned");
-        let bytes = bytes.clone();
-        let writer = std::thread::spawn(move || {
-            bytes
-                .chunks(size)
-                .for_each(|chunk| std::io::Write::write_all(&mut stream, chunk).expect("it is open"));
-        });
+        bytes.chunks(size).for_each(|chunk| peer.send_raw(chunk));
         for payload in &payloads {
             expect(&mut peer, payload);
         }
-        writer.join().expect("it wrote all");
     }
 }
 

@@ -20,7 +20,6 @@ pub const SUITE: Suite = Suite {
     standard: "5.0",
     tag: "v5",
     statements: STATEMENTS,
-    coverage: "coverage.toml",
     files: &[
         strings::CASES,
         connect::CASES,

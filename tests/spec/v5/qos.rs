@@ -1,9 +1,9 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP, and the protocols of QoS 1 and 2 [3.4 to 3.7, 4.3, 4.4 of 5.0].
 
 use super::client::*;
-use crate::common::{Peer, Received};
+use crate::common::Received;
 use crate::raw::{packet, properties, two};
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::{Packet, Property, ReasonCode};
 
 cases! {

@@ -1,8 +1,8 @@
 //! Topic names, topic filters, their order, and shared subscriptions [4.6 to 4.8 of 5.0].
 
 use super::client::*;
-use crate::common::{Peer, Read};
-use crate::{Scene, cases};
+use crate::common::{Read, Received};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::ReasonCode;
 use ringmq::message::QoS;
 use std::time::Duration;
@@ -142,7 +142,6 @@ fn leading_wildcards_do_not_match_dollar_topics(s: &Scene) {
     subscribe(&mut late, "#", 1);
     take(&mut late, "kept");
     quiet(&mut late, Duration::from_millis(100));
-    broker.stop();
 }
 
 fn topics_have_at_least_one_character(s: &Scene) {
@@ -290,13 +289,13 @@ fn each_shared_message_goes_to_one_member(s: &Scene) {
         take(&mut plain, &n.to_string());
     }
     let mut got = Vec::new();
-    for member in &mut members {
-        while let Read::Packet(received) = member.read_packet(Duration::from_millis(100)) {
-            let publish = publish_of(&received);
-            got.push(String::from_utf8_lossy(publish.payload).parse::<u32>().expect("a number"));
-            member.send_raw(&ack_bytes(0x40, publish.packet_id.expect("QoS 1").get()));
-        }
+    for _ in 0..count {
+        let (n, received) = next_of(&mut members);
+        let publish = publish_of(&received);
+        members[n].send_raw(&ack_bytes(0x40, publish.packet_id.expect("QoS 1").get()));
+        got.push(String::from_utf8_lossy(publish.payload).parse::<u16>().expect("a number"));
     }
+    members.iter_mut().for_each(|member| quiet(member, Duration::from_millis(30)));
     got.sort_unstable();
     assert_eq!(got, (0..count).collect::<Vec<_>>());
 }
@@ -315,24 +314,28 @@ fn a_shared_subscription_gets_no_retained_messages(s: &Scene) {
     assert!(!publish_of(&take(&mut sub, "live")).retain);
 }
 
-/// Publishes one message to a share of three; the member that got it, and the others.
-fn one_got_it(s: &Scene, topic: &str, qos: u8) -> (usize, Vec<Peer>) {
-    let mut members = members(s, topic, 2, 3);
-    Pub::new(topic, "x").qos(qos, 1).send(&mut peer(s, "pub"));
-    // One message has one receiver: whoever has it first.
-    for _ in 0..600 {
+/// The next message that one of these gets, and which of them.
+fn next_of(members: &mut [Peer]) -> (usize, Received) {
+    for _ in 0..6_000 {
         for (n, member) in members.iter_mut().enumerate() {
-            match member.read_packet(Duration::from_millis(5)) {
+            match member.read_packet(Duration::from_millis(2)) {
                 Read::TimedOut => {}
-                Read::Packet(got) => {
-                    assert_eq!(publish_of(&got).payload, b"x");
-                    return (n, members);
-                }
+                Read::Packet(got) => return (n, got),
                 Read::Closed => panic!("member {n} was closed"),
             }
         }
     }
     panic!("nobody got it");
+}
+
+/// Publishes one message to a share of three; the member that got it, and the others.
+fn one_got_it(s: &Scene, topic: &str, qos: u8) -> (usize, Vec<Peer>) {
+    let mut members = members(s, topic, 2, 3);
+    Pub::new(topic, "x").qos(qos, 1).send(&mut peer(s, "pub"));
+    // One message has one receiver: whoever has it first.
+    let (n, got) = next_of(&mut members);
+    assert_eq!(publish_of(&got).payload, b"x");
+    (n, members)
 }
 
 /// Nobody of these gets anything before a marker.

@@ -1,9 +1,9 @@
 //! The will and keep alive [3.1.2 and 3.1.3 of 5.0].
 
 use super::client::*;
-use crate::common::{Peer, Read, TIMEOUT};
+use crate::common::{Read, TIMEOUT};
 use crate::raw::text;
-use crate::{Scene, cases};
+use crate::{Peer, Scene, cases};
 use ringmq::codec::{Property, ReasonCode};
 use ringmq::message::QoS;
 use std::time::Duration;
@@ -147,17 +147,22 @@ fn the_will_is_retained_as_it_asks(s: &Scene) {
 fn a_will_is_delayed(s: &Scene) {
     let mut sub = watcher(s);
     let client = Client::lasting(s.id("a")).will(Will::new(s.topic("will"), "late").delay(1));
-    client.login(&s.broker()).cut();
-    marked(s, &mut sub);
+    let peer = client.login(&s.broker());
+    let since = s.broker().now();
+    peer.cut();
     take(&mut sub, "late");
+    since.was(&sub, Duration::from_secs(1));
 }
 
 fn a_delayed_will_is_published_when_the_session_ends(s: &Scene) {
     let mut sub = watcher(s);
     let will = Will::new(s.topic("will"), "end").delay(3_000);
     // By its expiry, by a session that starts anew, by an expiry of 0 in DISCONNECT.
-    Client::new(s.id("a")).expiry(1).will(will.clone()).login(&s.broker()).cut();
+    let peer = Client::new(s.id("a")).expiry(1).will(will.clone()).login(&s.broker());
+    let since = s.broker().now();
+    peer.cut();
     take(&mut sub, "end");
+    since.was(&sub, Duration::from_secs(1));
     Client::lasting(s.id("b")).will(will.clone()).login(&s.broker()).cut();
     marked(s, &mut sub);
     Client::new(s.id("b")).login(&s.broker()).ping();
@@ -179,14 +184,14 @@ fn a_will_delay_without_a_session_does_not_delay(s: &Scene) {
 fn a_delayed_will_is_not_published_after_reconnection(s: &Scene) {
     let mut sub = watcher(s);
     let client = Client::lasting(s.id("a"));
-    let will = Will::new(s.topic("will"), "not this").delay(1);
+    let will = Will::new(s.topic("will"), "not this").delay(3);
     client.clone().will(will.clone()).login(&s.broker()).cut();
     let mut back = client.login(&s.broker());
     // Also when the connection is taken over rather than lost.
     let client = Client::lasting(s.id("b"));
     let _old = client.clone().will(will).login(&s.broker());
     let mut new = client.login(&s.broker());
-    quiet(&mut sub, Duration::from_millis(1_800));
+    quiet(&mut sub, Duration::from_millis(3_500));
     back.ping();
     new.ping();
     marked(s, &mut sub);
@@ -236,14 +241,18 @@ fn the_will_keeps_its_properties_and_their_order(s: &Scene) {
 }
 
 fn a_silent_client_is_closed(s: &Scene) {
-    let mut peer = Client::new(s.id("a")).keep_alive(1).login(&s.broker());
-    // Each packet counts from anew.
+    let mut peer = Client::new(s.id("a")).keep_alive(2).login(&s.broker());
+    // Each packet counts from anew, as soon as it is whole.
+    let mut since = s.broker().now();
     for bytes in [vec![0xC0, 0], Pub::new(s.topic("t"), "x").bytes(), ack_bytes(0x40, 5)] {
-        std::thread::sleep(Duration::from_millis(700));
+        s.pass(Duration::from_millis(900));
+        since = s.broker().now();
         peer.send_raw(&bytes);
     }
+    peer.send_raw(&[0x30]);
     assert_eq!(peer.next().bytes(), [0xD0, 0]);
     peer.expect_disconnect(ReasonCode::KEEP_ALIVE_TIMEOUT);
+    since.was(&peer, Duration::from_secs(3));
 }
 
 fn what_the_server_sends_keeps_nobody_alive(s: &Scene) {
@@ -264,7 +273,7 @@ fn what_the_server_sends_keeps_nobody_alive(s: &Scene) {
             Read::Closed => panic!("it is told why"),
             Read::TimedOut => panic!("neither messages nor the end"),
         }
-        std::thread::sleep(Duration::from_millis(100));
+        s.pass(Duration::from_millis(100));
     }
     panic!("a silent client was not closed");
 }
@@ -279,7 +288,7 @@ fn keep_alive_0_is_off_and_65535_is_taken(s: &Scene) {
 }
 
 /// Server Keep Alive of a CONNACK.
-fn told(client: &Client, broker: &crate::common::Broker) -> (Peer, Option<u16>) {
+fn told(client: &Client, broker: &crate::Broker) -> (Peer, Option<u16>) {
     let (peer, answer) = client.open(broker);
     let told = connack_of(&answer).properties.iter().find_map(|p| match p {
         Property::ServerKeepAlive(s) => Some(s),
@@ -292,9 +301,11 @@ fn a_server_keep_alive_holds(s: &Scene) {
     let broker = s.with(&[("mqtt.server_keep_alive_s", "1")]);
     for keep_alive in [0, 60] {
         let client = Client::new(s.id("a")).keep_alive(keep_alive);
+        let since = broker.now();
         let (mut peer, told) = told(&client, &broker);
         assert_eq!(told, Some(1));
         peer.expect_disconnect(ReasonCode::KEEP_ALIVE_TIMEOUT);
+        since.was(&peer, Duration::from_millis(1_500));
     }
 }
 

@@ -1,8 +1,9 @@
 //! The kernel under each shard's driver: completions that come late and in any order, buffers and tables that
 //! run out.
 
-use crate::net::{Faults, SocketId, Wire};
-use crate::{note, trace};
+use super::net::{Faults, SocketId, Wire};
+use super::trace;
+use crate::note;
 use ringmq::io::{Close, Conn, Event, Leases, Read, ReadEnd};
 use ringmq::shard::Handover;
 use std::cell::RefCell;

@@ -1,8 +1,9 @@
 //! The network between clients and shards: bytes that are split, delayed, lost with their connection, or
 //! stuck because nobody reads.
 
-use crate::random::Random;
-use crate::{note, trace};
+use super::random::Random;
+use super::trace;
+use crate::note;
 use std::collections::VecDeque;
 
 pub type SocketId = usize;
@@ -25,12 +26,37 @@ pub struct Faults {
     pub enfile: u32,
     /// A completion that is due waits for a later turn.
     pub late: u32,
+    /// Milliseconds that a close or a hand-over takes at most.
+    pub lag_ms_max: u64,
+    /// A reset takes with it what the client has not read.
+    pub reset_loses: u32,
     /// A turn brings nothing, or a wake that nobody sent.
     pub spurious: u32,
     /// Another shard ticks in the middle of a shard's tick.
     pub interleave: u32,
     /// Accepting fails for a while.
     pub accept_fails: u32,
+}
+
+impl Faults {
+    /// A machine that is fast and has room.
+    pub fn none() -> Faults {
+        Faults {
+            delay_ms_max: 0,
+            split_max: 0,
+            socket_bytes: 1 << 20,
+            buffer_bytes: 16_384,
+            buffers: 64,
+            table: 1_000,
+            enfile: 0,
+            late: 0,
+            lag_ms_max: 0,
+            reset_loses: 0,
+            spurious: 0,
+            interleave: 0,
+            accept_fails: 0,
+        }
+    }
 }
 
 /// One direction of a socket.
@@ -191,6 +217,17 @@ impl Wire {
         self.sockets[id].down.due()
     }
 
+    /// The client ends its stream, and goes on reading.
+    pub fn client_end(&mut self, id: SocketId) {
+        let now = self.now;
+        self.sockets[id].up.end(now);
+    }
+
+    /// Milliseconds that the driver takes for something.
+    pub fn lag(&mut self) -> u64 {
+        self.random.range(0, self.faults.lag_ms_max)
+    }
+
     pub fn client_leave(&mut self, id: SocketId, how: Leave) {
         let due = self.delay();
         let now = self.now;
@@ -287,7 +324,7 @@ impl Wire {
     /// The server side is closed.
     pub fn server_close(&mut self, id: SocketId, reset: bool) {
         let now = self.now;
-        let lose = reset && self.random.chance(500);
+        let lose = reset && self.random.chance(self.faults.reset_loses);
         let socket = &mut self.sockets[id];
         assert!(socket.closed.is_none(), "socket {id} is closed twice");
         note!("server closes socket {id} of {}{}", socket.name, if reset { " (reset)" } else { "" });

@@ -1,8 +1,8 @@
 //! What a shard takes for its driver: a check of what it asks for against the contract of `io`, and the kernel
 //! behind it. Other shards may tick within any of its calls, as they run on cores of their own.
 
-use crate::kernel::{Moving, Open, Sending, SharedNet};
-use crate::trace;
+use super::kernel::{Moving, Open, Sending, SharedNet};
+use super::trace;
 use ringmq::io::{Close, Conn, Event, Io, IoStats, Lease, ListenSpec, Read, ShardId};
 use ringmq::shard::Handover;
 use ringmq::time::Moment;
@@ -88,7 +88,7 @@ impl Io<Handover> for SimIo {
 
     fn close(&mut self, conn: Conn, how: Close) {
         let net = &mut *self.net.borrow_mut();
-        let due = net.wire.now + net.wire.random.range(0, 20);
+        let due = net.wire.now + net.wire.lag();
         let open = net.open(self.me, conn);
         assert!(open.moving.is_none(), "connection {conn}: closed while it moves");
         if let Some((before, _)) = open.close {
@@ -103,7 +103,7 @@ impl Io<Handover> for SimIo {
     fn hand_over(&mut self, conn: Conn, to: ShardId, item: Box<Handover>) {
         let net = &mut *self.net.borrow_mut();
         let now = net.wire.now;
-        let (there, here) = (now + net.wire.random.range(0, 5), now + net.wire.random.range(0, 5));
+        let (there, here) = (now + net.wire.lag(), now + net.wire.lag());
         let refused = net.kernels[usize::from(to)].used() >= net.wire.faults.table
             || net.wire.random.chance(net.wire.faults.enfile);
         let open = net.open(self.me, conn);

@@ -44,7 +44,7 @@ pub fn line(text: impl FnOnce() -> String) {
 /// Notes a line, if this run is traced.
 #[macro_export]
 macro_rules! note {
-    ($($arg:tt)*) => { $crate::trace::line(|| format!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::machine::trace::line(|| format!($($arg)*)) };
 }
 
 /// Counts something that a run is to reach at least once over all seeds.
@@ -59,53 +59,3 @@ pub fn reached_n(what: &'static str, n: u64) {
 pub fn take_reached() -> BTreeMap<&'static str, u64> {
     REACHED.take()
 }
-
-/// What every run of the default size must have met.
-pub const MUST_REACH: &[&str] = &[
-    "takeover",
-    "connection abandoned before CONNACK",
-    "resume to client: PUBLISH unanswered",
-    "resume to client: PUBREC sent",
-    "resume to client: PUBREL again",
-    "resume to server: PUBLISH unanswered",
-    "resume to server: PUBREL unanswered",
-    "session present",
-    "session expired",
-    "hand-over",
-    "hand-over while the client streams",
-    "hand-over refused (ENFILE)",
-    "accept refused (ENFILE)",
-    "shared hand-on",
-    "shared delivery",
-    "receive starved (ENOBUFS)",
-    "data ring full",
-    "control overflow",
-    "fan-out cursor",
-    "will published",
-    "delayed will",
-    "message expired",
-    "queue full",
-    "publisher refused (0x97)",
-    "packet too large for a client",
-    "topic alias in",
-    "topic alias out",
-    "retained found by a subscriber",
-    "retained cleared",
-    "clock jump",
-    "send stalled",
-    "peer reset",
-    "peer half-open",
-    "keep alive timeout",
-    "connect timeout",
-    "overlapping subscriptions",
-    "receive maximum reached",
-    "sleeping shard woken",
-    "spurious turn",
-    "slow shard",
-    "tick within a tick",
-    "acted upon an answer at once",
-    "grey packet",
-    "server disconnected us",
-    "drain",
-    "16 shards",
-];

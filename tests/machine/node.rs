@@ -1,0 +1,177 @@
+//! The shards of a machine, and which of them can run.
+//!
+//! A shard that says it sleeps is ticked again when its driver has something for it or when its deadline has
+//! come; so a wake-up that is lost shows as a machine that does not come to rest.
+
+use super::driver::{Others, SimIo};
+use super::kernel::{Net, SharedNet};
+use super::net::Wire;
+use super::random::Random;
+use super::trace;
+use ringmq::io::ListenSpec;
+use ringmq::map::Keyed;
+use ringmq::mesh::mesh_sized;
+use ringmq::session::Options;
+use ringmq::shard::{Command, Parts, Shard};
+use ringmq::time::Moment;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::{Sender, channel};
+
+/// What a machine is made of.
+pub struct Build {
+    pub seed: u64,
+    pub shards: usize,
+    /// Entries of a control ring and of a data ring.
+    pub rings: (usize, usize),
+    pub options: Options,
+    pub fan_out_at_once: usize,
+}
+
+/// A shard and what it said before it went to sleep.
+pub struct Node {
+    pub shard: Shard<SimIo>,
+    net: SharedNet,
+    me: usize,
+    /// `None`: it is awake.
+    pub deadline: Option<Moment>,
+    commands: Sender<Command>,
+}
+
+/// All shards and the network.
+pub struct Machine {
+    pub net: SharedNet,
+    /// Shared with the drivers, which let one tick within another's tick.
+    pub nodes: Rc<Vec<RefCell<Node>>>,
+    others: Others,
+}
+
+impl Machine {
+    pub fn new(build: &Build, wire: Wire) -> Machine {
+        let net = Rc::new(RefCell::new(Net::new(build.shards, wire)));
+        let others = Others::default();
+        let nodes = Rc::new(nodes(build, &net, &others));
+        others.replace(Some(interrupter(&nodes, build.seed)));
+        Machine { net, nodes, others }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.net.borrow().wire.now
+    }
+
+    pub fn advance(&self, to: u64) {
+        self.net.borrow_mut().wire.now = to;
+    }
+
+    /// Whether a shard is awake, or would wake up now.
+    pub fn is_runnable(&self, shard: usize) -> bool {
+        let now = self.now();
+        let node = self.nodes[shard].borrow();
+        if node.shard.is_stopped() {
+            return false;
+        }
+        let Some(deadline) = node.deadline else { return true };
+        deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
+    }
+
+    pub fn tick(&self, shard: usize) {
+        self.nodes[shard].borrow_mut().tick();
+    }
+
+    /// When a shard has something to do next.
+    pub fn next_due(&self) -> Option<u64> {
+        let net = self.net.borrow();
+        let drivers = (0..self.nodes.len()).filter_map(|shard| net.next_due(shard));
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.borrow().deadline.filter(|_| !n.borrow().shard.is_stopped()))
+            .filter(|d| *d != Moment::NEVER)
+            .map(|d| d.0);
+        drivers.chain(timers).min()
+    }
+
+    /// The operator stops the broker.
+    pub fn order_drain(&self, within_ms: u64) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let drain = Command::Drain { within_ms };
+            node.borrow().commands.send(drain).expect("the shard holds the other end");
+            self.net.borrow_mut().kernels[at].ring();
+        }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.nodes.iter().all(|node| node.borrow().shard.is_stopped())
+    }
+
+    /// No shard has a connection, a descriptor or a receive buffer left.
+    pub fn expect_nothing_held(&self) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.borrow().shard.inspect().connections, 0, "shard {at} keeps connections");
+            let held = self.net.borrow().kernels[at].held();
+            assert_eq!(held, (0, 0), "shard {at} keeps descriptors or buffers");
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The drivers hold it, and it holds the shards that hold the drivers.
+        self.others.replace(None);
+    }
+}
+
+impl Node {
+    /// One turn of the shard's loop, up to where it would sleep.
+    fn tick(&mut self) {
+        if self.shard.is_stopped() {
+            return;
+        }
+        self.shard.work(self.deadline);
+        self.deadline = self.shard.prepare();
+        let (_, leased) = self.net.borrow().kernels[self.me].held();
+        assert_eq!(leased, 0, "shard {} keeps receive buffers from tick to tick", self.me);
+    }
+}
+
+/// Ticks any shard but those that are in the middle of a tick.
+fn interrupter(nodes: &Rc<Vec<RefCell<Node>>>, seed: u64) -> Box<dyn Fn(usize)> {
+    let (nodes, random) = (Rc::downgrade(nodes), RefCell::new(Random::new(seed, 6)));
+    Box::new(move |_| {
+        let Some(nodes) = nodes.upgrade() else { return };
+        let other = random.borrow_mut().below(nodes.len());
+        if let Ok(mut node) = nodes[other].try_borrow_mut() {
+            trace::reached("tick within a tick");
+            node.tick();
+        }
+    })
+}
+
+fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
+    let meshes = mesh_sized(build.shards, build.rings.0, build.rings.1);
+    let mut random = Random::new(build.seed, 5);
+    let node = |(me, mesh)| {
+        let (commands, inbox) = channel();
+        let (reply, _) = channel();
+        let addr = "127.0.0.1:1883".parse().expect("an address");
+        let spec = ListenSpec { addr, backlog: 1_024 };
+        commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
+        let mut shard = Shard::new(Parts {
+            io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },
+            mesh,
+            me: me as u16,
+            shards: build.shards,
+            keyed: Keyed::new(build.seed),
+            seed: random.next(),
+            options: build.options.clone(),
+            log_lines_per_s: 0,
+            commands: inbox,
+            fan_out_at_once: build.fan_out_at_once,
+        });
+        let deadline = shard.prepare();
+        shard.work(deadline);
+        let deadline = shard.prepare();
+        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands })
+    };
+    meshes.into_iter().enumerate().map(node).collect()
+}
