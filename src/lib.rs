@@ -32,3 +32,4 @@ pub mod config;
 
 pub mod bench;
 pub mod broker;
+pub mod tune;

@@ -6,6 +6,7 @@ use ringmq::bench::{BenchArgs, bench};
 use ringmq::broker::Broker;
 use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
 use ringmq::log::Log;
+use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,6 +43,8 @@ enum Command {
     PrintConfig,
     /// Loads a broker with clients, checks every delivery, and reports rates and latencies.
     Bench(Box<BenchArgs>),
+    /// Looks at the host and says what it lacks for so many clients.
+    Tune(TuneArgs),
     /// Prints the version.
     Version,
 }
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::PrintConfig) => print(document().trim_end()),
         Some(Command::Bench(arguments)) => load(&arguments),
+        Some(Command::Tune(arguments)) => tune(&arguments),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
     }
 }

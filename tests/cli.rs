@@ -168,12 +168,17 @@ fn the_options_in_the_readme_are_those_of_the_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
     let (broker, bench) = (text(&run(&["--help"]).stdout), text(&run(&["bench", "--help"]).stdout));
+    let tune = text(&run(&["tune", "check", "--help"]).stdout);
     let mut options = 0;
     for line in readme.lines().filter(|line| line.trim_start().starts_with("ringmq ")) {
-        let help = if line.trim_start().starts_with("ringmq bench") { &bench } else { &broker };
+        let help = match line.split_whitespace().nth(1) {
+            Some("bench") => &bench,
+            Some("tune") => &tune,
+            _ => &broker,
+        };
         for word in line.split_whitespace().filter(|word| word.starts_with("--")) {
             options += 1;
-            let known = help.contains(&format!("{word} <")) || help.contains(&format!("{word}\n"));
+            let known = help.contains(&format!("{word} ")) || help.contains(&format!("{word}\n"));
             assert!(known, "{word} is in README.md and not in --help");
         }
     }

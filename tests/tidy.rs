@@ -30,6 +30,9 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("router", "session"),
     // A shard is given the log's bound on lines.
     ("shard", "log"),
+    // The tuner counts shards as the broker does, and measures with the load generator.
+    ("tune", "broker"),
+    ("tune", "bench"),
 ];
 
 /// Words that only some modules may use, with the reason. A trailing `!` or `::` is part of the word.

@@ -183,7 +183,8 @@ fn line(counters: &Counters) -> String {
     parts.join(" ")
 }
 
-fn shard_count(options: &BrokerOptions, cores: usize) -> usize {
+/// Shards that such options give with so many cores: one for each, less one for management where there are 4 or more.
+pub fn shard_count(options: &BrokerOptions, cores: usize) -> usize {
     let automatic = if cores >= 4 { cores - 1 } else { cores };
     let wanted = if options.shards == 0 { automatic } else { usize::from(options.shards) };
     wanted.clamp(1, SHARDS_MAX)

@@ -1,0 +1,98 @@
+//! The arguments of `ringmq tune`.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringmq tune check                                what this host lacks for the configured broker
+  ringmq tune check --connections 1000000 --why    for a million clients, with every reason
+  ringmq tune check --json                         for programs
+
+Exit codes of check: 0 nothing to do; 1 something yellow; 2 something red; 3 it could not be read.";
+
+/// Looks at a host and says what it lacks for so many clients.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TuneArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TuneCommand,
+}
+
+/// What to do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum TuneCommand {
+    /// Prints each knob: what it is now, what it should be for this configuration, and why. Changes nothing.
+    Check(CheckArgs),
+}
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Which host, for what.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Writes the table as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Says why for everything, not only for what is not green.
+    #[arg(long)]
+    pub why: bool,
+}
+
+/// Which host, and what is asked of it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct HostArgs {
+    /// Clients at a time [default: broker.max_connections of the configuration, else 100000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub connections: Option<u64>,
+    /// Cores for the broker [default: those that it may use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub cores: Option<u64>,
+    /// Shards [default: of the configuration].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub shards: Option<u64>,
+    /// Memory for the broker and its sockets, such as 16G [default: that of the machine or control group].
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory: Option<u64>,
+    /// The broker's configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A tree with copies of a host's /proc, /sys and /etc in place of this one.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+/// A number of bytes, with or without K, M, G or T (of 1024).
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift =
+        match text[digits.len()..].trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            unit => return Err(format!("expected bytes with K, M, G or T or without, got {unit:?}")),
+        };
+    let number: u64 = digits.parse().map_err(|_| "expected bytes, such as 16G".to_owned())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes >= 1 << 20).ok_or("expected 1M or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_with_units() {
+        for (text, expected) in
+            [("16G", 16 << 30), ("512MiB", 512 << 20), ("1048576", 1 << 20), ("2 TB", 2 << 40)]
+        {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "12X", "5", "99999999999T", "-1G"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! `ringmq tune` on recorded hosts: what it advises, and what it changes in a copied tree. Nothing here touches
+//! the machine that the tests run on.
+//!
+//! A file of `tests/hosts` is a host: `path = text` on one line, or `== path`, lines, and `==`; `path -> target`
+//! is a link. The values are made up; their form is that of the kernel.
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A host's tree, unpacked for one test and removed at its end.
+struct Tree(PathBuf);
+
+impl Tree {
+    fn of(host: &str) -> Tree {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("ringmq-tune-{}-{number}", std::process::id()));
+        let file = format!("{}/tests/hosts/{host}.host", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let tree = Tree(root);
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(path) = line.strip_prefix("== ") {
+                let rows: Vec<&str> = lines.by_ref().take_while(|row| *row != "==").collect();
+                tree.write(path, &rows.join("\n"));
+            } else if let Some((path, target)) = line.split_once(" -> ") {
+                let path = tree.0.join(path);
+                fs::create_dir_all(path.parent().expect("below the root")).expect("the folder is writable");
+                std::os::unix::fs::symlink(target, path).expect("the folder is writable");
+            } else if let Some((path, text)) = line.split_once(" =") {
+                tree.write(path, text.trim_start());
+            } else {
+                assert!(line.starts_with('#'), "{file}: {line}");
+            }
+        }
+        tree
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("the folder is writable");
+        fs::write(path, format!("{text}\n")).expect("the folder is writable");
+    }
+
+    /// Runs `ringmq tune` on it.
+    fn tune(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        command.env_clear().arg("tune").args(args).arg("--root").arg(&self.0);
+        command.output().expect("the binary was built for this test")
+    }
+
+    /// `check` for so many clients: the exit code and the JSON.
+    fn check(&self, connections: u64) -> (i32, Value) {
+        let output = self.tune(&["check", "--json", "--connections", &connections.to_string()]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(told, "", "{told}");
+        let json = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code().expect("it was not killed"), json)
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn knob<'a>(json: &'a Value, name: &str) -> &'a Value {
+    let knobs = json["knobs"].as_array().expect("a list");
+    knobs.iter().find(|knob| knob["knob"] == name).unwrap_or_else(|| panic!("no knob {name}"))
+}
+
+/// A host, so many clients, and of some knobs: severity, now, wanted, a part of the note.
+type Row =
+    (&'static str, u64, &'static [(&'static str, &'static str, &'static str, &'static str, &'static str)]);
+
+const ADVICE: &[Row] = &[
+    (
+        "small-vm",
+        20_000,
+        &[
+            ("host", "green", "virtual machine", "any", ""),
+            ("open files, hard limit", "green", "20000", ">= 17108", ""),
+            ("broker.max_connections", "green", "0", "0", ""),
+            ("fs.file-max", "green", "2466183", ">= 90536", ""),
+            ("locked memory, limit", "green", "8388608", ">= 704512", ""),
+            ("net.core.somaxconn", "green", "4096", ">= 1024", ""),
+            ("net.core.netdev_max_backlog", "green", "1000", ">= 1000", ""),
+            ("net.ipv4.tcp_mem", "green", "287901 383869 575802", "most: 560989 to 3085442", ""),
+            ("net.ipv4.tcp_rmem", "green", "4096 131072 33554432", "first >= 16384, most <= 67108864", ""),
+            ("net.netfilter.nf_conntrack_max", "green", "262144", ">= 90536", ""),
+            ("interrupts of network cards", "green", "38:0-1 39:0-1", "on 1 cores or more", "2 of 2 cores"),
+            ("RPS", "yellow", "eth0/rx-0=0", "3 on each queue", "1 queue(s) for 2 shards"),
+            ("io_uring", "green", "-", "-", "this host only"),
+        ],
+    ),
+    (
+        "small-vm",
+        1_000_000,
+        &[
+            ("open files, hard limit", "yellow", "20000", ">= 629608", "32 rings for each of 2 shards"),
+            ("broker.max_connections", "red", "0", ">= 1258192", "places for 40000"),
+            ("fs.nr_open", "green", "1048576", ">= 629608", ""),
+            ("fs.file-max", "green", "2466183", ">= 1315536", ""),
+            ("locked memory, limit", "green", "8388608", ">= 7053312", ""),
+            ("memory", "green", "24105 MiB", ">= 5051 MiB", "12358 MiB when something flows"),
+            ("net.core.somaxconn", "yellow", "4096", ">= 32768", ""),
+            ("broker.backlog", "yellow", "4096", ">= 32768", ""),
+            ("net.ipv4.tcp_mem", "yellow", "287901 383869 575802", "most: 2000000 to 3085442", "7.6 GiB"),
+            (
+                "net.ipv4.tcp_rmem",
+                "yellow",
+                "4096 131072 33554432",
+                "first >= 16384, most <= 4194304",
+                "stuck",
+            ),
+            ("net.ipv4.tcp_wmem", "green", "4096 16384 4194304", "first >= 16384, most <= 4194304", ""),
+            ("net.ipv4.tcp_max_tw_buckets", "yellow", "131072", ">= 250000", ""),
+            ("net.netfilter.nf_conntrack_max", "yellow", "262144", ">= 1315536", "tracks nothing now"),
+        ],
+    ),
+    (
+        "fresh-server",
+        1_000_000,
+        &[
+            ("host", "green", "bare metal", "any", ""),
+            ("open files, hard limit", "yellow", "4096", ">= 41099", "10 rings for each of 31 shards"),
+            ("systemd LimitNOFILE", "green", "524288", ">= 41099", ""),
+            ("systemd LimitMEMLOCK", "green", "64M", ">= 10919936", ""),
+            ("locked memory, limit", "yellow", "8388608", ">= 39489536", ""),
+            ("transparent huge pages", "yellow", "always", "madvise or never", ""),
+            ("vm.swappiness", "yellow", "60", "<= 10, or no swap", "8191 MiB of swap"),
+            ("net.ipv4.tcp_syncookies", "yellow", "0", "1", ""),
+            ("net.ipv4.tcp_max_syn_backlog", "green", "4096", ">= 2048", ""),
+            ("net.core.netdev_max_backlog", "yellow", "1000", ">= 16384", "992 packets were dropped"),
+            (
+                "net.ipv4.ip_local_port_range",
+                "yellow",
+                "1024 65535",
+                "without the broker's ports",
+                "reserve 1883,8081",
+            ),
+            ("net.netfilter.nf_conntrack_max", "red", "262144", ">= 1315536", "notrack"),
+            (
+                "interrupts of network cards",
+                "yellow",
+                "120:0 121:0 122:0 123:0 124:0 125:0 126:0 127:0",
+                "on 4 cores or more",
+                "8 interrupts on 1 of 32 cores",
+            ),
+            ("irqbalance", "yellow", "runs", "does not run", "systemctl disable"),
+            ("frequency governor", "yellow", "powersave", "performance", ""),
+            ("C-states", "yellow", "133 us to wake", "<= 50 us", "cpupower"),
+            ("SMT", "yellow", "1", "no siblings among the shards", "0-14,16-30"),
+            ("NUMA nodes of the shards", "yellow", "2", "1", "numactl"),
+            ("shards", "green", "31", "<= 32", ""),
+        ],
+    ),
+    (
+        "tuned-server",
+        1_000_000,
+        &[
+            ("open files, hard limit", "green", "1048576", ">= 84392", ""),
+            ("systemd LimitNOFILE", "green", "1048576", ">= 84392", ""),
+            ("net.core.somaxconn", "green", "32768", ">= 8192", ""),
+            ("net.ipv4.ip_local_port_range", "green", "1024 65535", "without the broker's ports", ""),
+            ("net.netfilter.nf_conntrack_max", "green", "-", "-", "not tracked"),
+            ("net.ipv4.tcp_tw_recycle", "green", "-", "-", "gone since"),
+            (
+                "RPS",
+                "green",
+                "eth2/rx-0=0 eth2/rx-1=0 eth2/rx-2=0 eth2/rx-3=0 eth2/rx-4=0 eth2/rx-5=0 eth2/rx-6=0 eth2/rx-7=0 eth2/rx-8=0 eth2/rx-9=0 eth2/rx-10=0 eth2/rx-11=0 eth2/rx-12=0 eth2/rx-13=0 eth2/rx-14=0 eth2/rx-15=0",
+                "any",
+                "a queue for each shard",
+            ),
+            ("C-states", "green", "0 us to wake", "<= 50 us", ""),
+            ("frequency governor", "green", "performance", "performance", ""),
+        ],
+    ),
+    (
+        "container",
+        100_000,
+        &[
+            ("host", "green", "container (Docker)", "any", "the machine around it"),
+            ("kernel.io_uring_disabled", "yellow", "2", "0", ""),
+            ("seccomp", "yellow", "2", "0, or io_uring works", "seccomp.json"),
+            ("open files, hard limit", "green", "1048576", ">= 110512", ""),
+            ("locked memory, limit", "green", "65536", ">= 0", ""),
+            ("memory", "red", "512 MiB", ">= 569 MiB", ""),
+            ("control group: memory", "red", "512 MiB", ">= 569 MiB", "MemoryMax"),
+            ("control group: CPU", "yellow", "2.500 cores", ">= 7 cores", "quota"),
+            ("net.core.netdev_max_backlog", "green", "-", "-", "network namespace"),
+            ("net.ipv4.tcp_mem", "green", "-", "-", "network namespace"),
+        ],
+    ),
+    (
+        "old-manual",
+        1_000_000,
+        &[
+            ("kernel", "yellow", "4.9.0-8-amd64", ">= 6.1", "epoll"),
+            ("open files, hard limit", "yellow", "1048576", ">= 1100512", "about 1048320 clients"),
+            ("fs.nr_open", "green", "2097152", ">= 1100512", ""),
+            ("fs.file-max", "red", "1048576", ">= 1315536", ""),
+            (
+                "net.ipv4.tcp_mem",
+                "red",
+                "16777216 16777216 16777216",
+                "most: 2000000 to 4096000",
+                "64 GiB of 31 GiB",
+            ),
+            (
+                "net.ipv4.tcp_rmem",
+                "yellow",
+                "1024 4096 16777216",
+                "first >= 16384, most <= 4194304",
+                "first size",
+            ),
+            ("net.ipv4.tcp_tw_recycle", "red", "1", "0", ""),
+            ("net.ipv4.tcp_tw_reuse", "green", "1", "any", ""),
+            ("net.core.rmem_max", "green", "16777216", "any", ""),
+            (
+                "net.ipv4.ip_local_port_range",
+                "yellow",
+                "1000 65535",
+                "without the broker's ports",
+                "1883,8081",
+            ),
+            ("net.netfilter.nf_conntrack_max", "red", "1000000", ">= 1315536", "812 are tracked"),
+            ("clock source", "red", "hpet", "tsc, kvm-clock, arch_sys_counter", ""),
+        ],
+    ),
+];
+
+#[test]
+fn each_recorded_host_gets_its_advice() {
+    let mut faults = Vec::new();
+    for (host, connections, rows) in ADVICE {
+        let (_, json) = Tree::of(host).check(*connections);
+        for (name, severity, now, wanted, note) in *rows {
+            let found = knob(&json, name);
+            let same = found["severity"] == *severity && found["now"] == *now && found["wanted"] == *wanted;
+            let noted = found["note"].as_str().expect("a text").contains(note);
+            if !same || !noted {
+                faults.push(format!(
+                    "{host}, {connections}: expected {severity} {now:?} {wanted:?} {note:?}, got {found:#}"
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_exit_code_is_the_worst_severity() {
+    for (host, connections, code) in [
+        ("tuned-server", 300_000, 0),
+        ("small-vm", 20_000, 1),
+        ("small-vm", 1_000_000, 2),
+        ("old-manual", 20_000, 2),
+    ] {
+        let (exited, json) = Tree::of(host).check(connections);
+        let severity = ["green", "yellow", "red"][code];
+        assert_eq!(
+            (exited, json["severity"].as_str()),
+            (code as i32, Some(severity)),
+            "{host} {connections}"
+        );
+    }
+    let nowhere = Tree::of("container");
+    fs::remove_dir_all(nowhere.0.join("proc/sys/net")).expect("it is there");
+    let output = nowhere.tune(&["check"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("expected a host or a copied tree"), "{told}");
+}
+
+#[test]
+fn what_is_asked_for_decides_what_is_wanted() {
+    let tree = Tree::of("small-vm");
+    let file = tree.0.join("ringmq.toml");
+    fs::write(&file, "[broker]\nmax_connections = 50000\nio = \"epoll\"\nbacklog = 99\n").expect("writable");
+    let file = file.to_string_lossy().into_owned();
+    let check = |args: &[&str]| -> Value {
+        let output = tree.tune(&[&["check", "--json"], args].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    let json = check(&["--config", &file]);
+    assert_eq!((json["connections"].as_u64(), json["io"].as_str()), (Some(50_000), Some("epoll")));
+    // With epoll each client is an open file of the process.
+    assert_eq!(knob(&json, "open files, hard limit")["severity"], "red");
+    assert_eq!(knob(&json, "broker.backlog")["now"], "99");
+    let json = check(&["--connections", "1000000", "--memory", "4G", "--cores", "8", "--shards", "4"]);
+    assert_eq!((json["shards"].as_u64(), json["memory_bytes"].as_u64()), (Some(4), Some(4 << 30)));
+    assert_eq!(json["cores"].as_array().map(Vec::len), Some(8));
+    assert_eq!(knob(&json, "memory")["severity"], "red");
+    assert_eq!(knob(&json, "open files, hard limit")["wanted"], ">= 315060");
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let tree = Tree::of("small-vm");
+    let text = |args: &[&str]| String::from_utf8_lossy(&tree.tune(args).stdout).into_owned();
+    let short = text(&["check", "--connections", "1000000"]);
+    for part in [
+        "1000000 connections, 2 shard(s), 2 core(s), 24105 MiB, io_uring",
+        "red     broker.max_connections",
+        "in the broker's configuration: broker.max_connections = 1258192",
+        "yellow  net.core.somaxconn                4096",
+        "green   fs.file-max",
+    ] {
+        assert!(short.contains(part), "{part}: {short}");
+    }
+    let reason = "each connection is an open file of the machine";
+    assert!(!short.contains(reason) && text(&["check", "--why"]).contains(reason));
+}
