@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, where, and what to write instead.
 
 use super::keys::Key;
-use std::fmt::{Display, Formatter, Result};
+use std::fmt::{Display, Formatter, Result, Write};
 use std::path::PathBuf;
 
 /// Where a value stands.
@@ -66,10 +66,14 @@ impl Fault {
 
 impl Display for Fault {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "{}", self.origin)?;
-        match &self.key {
-            Some(key) => write!(f, "{key}: {}", self.what),
-            None => write!(f, "{}", self.what),
-        }
+        let line = match &self.key {
+            Some(key) => format!("{}{key}: {}", self.origin, self.what),
+            None => format!("{}{}", self.origin, self.what),
+        };
+        // Names and values are whatever somebody wrote; a fault stays one line.
+        line.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => f.write_char(c),
+        })
     }
 }

@@ -193,3 +193,20 @@ fn why_an_address_cannot_be_used_says_what_to_do() {
     assert!(line("[::]:1883", 97).ends_with("use --mqtt 0.0.0.0:1883"));
     assert!(line("0.0.0.0:1883", 24).ends_with("choose another with --mqtt ADDR or mqtt.listen"));
 }
+
+#[test]
+fn a_fault_is_one_line_whatever_was_written() {
+    let faults = Config::load(&sources(&[], &[("--set", "mqtt.\nmax\r", "1")])).unwrap_err();
+    let lines: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    assert!(lines[0].starts_with("--set: mqtt.\\nmax\\r: unknown key"), "{lines:?}");
+}
+
+#[test]
+fn values_are_shown_as_toml() {
+    for text in ["plain", "e\u{301}", "a\"b\\c'd", "\u{200b}", "日本"] {
+        let shown = format!("mqtt.server_reference = {}\n", Value::Text(text.to_owned()));
+        assert_eq!(parse(&shown).map(|config| config.mqtt.server_reference.to_string()), Ok(text.to_owned()));
+    }
+    let list = Value::List(vec!["[::1]:1".to_owned(), "127.0.0.1:2".to_owned()]);
+    assert_eq!(list.to_string(), r#"["[::1]:1", "127.0.0.1:2"]"#);
+}

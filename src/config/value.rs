@@ -2,6 +2,7 @@
 
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::log::{Format, Level, Rotation};
+use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -24,10 +25,30 @@ impl std::fmt::Display for Value {
         match self {
             Value::Number(n) => write!(f, "{n}"),
             Value::Flag(b) => write!(f, "{b}"),
-            Value::Text(text) => write!(f, "{text:?}"),
-            Value::List(items) => write!(f, "{items:?}"),
+            Value::Text(text) => quoted(text, f),
+            Value::List(items) => {
+                f.write_str("[")?;
+                for (at, item) in items.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    quoted(item, f)?;
+                }
+                f.write_str("]")
+            }
         }
     }
+}
+
+/// A basic string of TOML, whose escapes are not those of Rust.
+fn quoted(text: &str, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    f.write_str("\"")?;
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => write!(f, "\\{c}")?,
+            c if c.is_control() => write!(f, "\\u{:04X}", u32::from(c))?,
+            c => f.write_char(c)?,
+        }
+    }
+    f.write_str("\"")
 }
 
 /// What a key accepts.
