@@ -9,6 +9,7 @@ pub mod map;
 pub mod rate;
 pub mod stats;
 pub mod time;
+pub mod traffic;
 
 pub mod io;
 pub mod sync;
@@ -21,6 +22,7 @@ pub mod codec;
 pub mod mesh;
 pub mod retained;
 
+pub mod desk;
 pub mod router;
 pub mod session;
 

@@ -112,6 +112,19 @@ pub const SUBSCRIPTIONS_PER_SESSION_DEFAULT: u32 = 10_000;
 /// Bytes of the texts that an operator configures for clients: response information, server reference.
 pub const INFORMATION_BYTES_MAX: usize = 1_024;
 
+/// What one tick spends on listings for the management thread, counted in things looked at.
+pub const TICK_DESK_COST: usize = 512;
+/// What making one row costs, counted in things looked at.
+pub const DESK_ROW_COST: usize = 12;
+/// Rows of one page of a listing at most.
+pub const DESK_PAGE_ROWS_MAX: usize = 1_000;
+/// Small questions of the management thread that one tick answers.
+pub const TICK_DESK_ASKS: usize = 16;
+/// Questions that the management thread has under way with all shards together.
+pub const DESK_ASKS_MAX: usize = 256;
+/// Listings over all shards that are gathered at a time; each may hold its rows until they are sent.
+pub const DESK_LISTINGS_MAX: usize = 8;
+
 /// Connections to the HTTP API at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Headers of one HTTP request.

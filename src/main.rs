@@ -1,7 +1,7 @@
 //! The command line: arguments → one function per command.
 
 use clap::{Args, Parser, Subcommand};
-use ringmq::api::{Api, State};
+use ringmq::api::{Api, Context, Facts, State};
 use ringmq::bench::{BenchArgs, bench};
 use ringmq::broker::Broker;
 use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
@@ -9,6 +9,7 @@ use ringmq::log::Log;
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -222,7 +223,8 @@ fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String>
         let broker = Broker::start(&config)?;
         announce(&broker, &api);
         let (state, watched) = watch::channel(State::Running);
-        let http = tokio::spawn(api.serve(watched));
+        let context = context(&config, &broker, &api, watched);
+        let http = tokio::spawn(api.serve(context));
         let (config, failure) = follow(&broker, &mut signals, config, sources, log).await;
         state.send_replace(State::Draining);
         let code = drain(broker, &mut signals, &config).await;
@@ -234,6 +236,17 @@ fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String>
             None => Ok(code),
         }
     })
+}
+
+/// What the API is given.
+fn context(config: &Config, broker: &Broker, api: &Api, state: watch::Receiver<State>) -> Context {
+    let facts = Facts {
+        node: config.node.clone(),
+        mqtt: broker.addresses().to_vec(),
+        http: api.addresses(),
+        description: broker.describe().to_owned(),
+    };
+    Context { desk: broker.desk(), state, facts: Arc::new(facts) }
 }
 
 fn announce(broker: &Broker, api: &Api) {

@@ -26,6 +26,11 @@ impl Keyed {
         self.0.hash_one(text)
     }
 
+    /// The shard, of `shards`, that a client identifier or a retained message's topic belongs to.
+    pub fn home(&self, text: &str, shards: usize) -> usize {
+        (self.key(text) % shards as u64) as usize
+    }
+
     /// The key of a pair of strings, such as a filter and a share name.
     pub fn key_pair(&self, a: &str, b: &str) -> u64 {
         self.0.hash_one((a, b))

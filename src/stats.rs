@@ -85,6 +85,9 @@ counters! {
     Counter expired_messages "Messages that expired before delivery.",
     Counter expired_sessions "Sessions that expired.",
     Counter accept_pauses "Times that accepting was paused.",
+    Counter asks "Questions of the management thread that were taken.",
+    Counter listing_ticks "Ticks that went on with a listing for the management thread.",
+    Peak listing_us_max "Microseconds that one tick spent on listings at most.",
 }
 
 impl Counters {
@@ -159,6 +162,11 @@ impl Ledger {
     pub fn record(&mut self, client_id: &str, cause: LossCause, n: u64) {
         self.totals[cause as usize] += n;
         self.line(client_id)[cause as usize] += n;
+    }
+
+    /// Losses of all clients together; index them by [`LossCause`] as `usize`.
+    pub fn losses(&self) -> Losses {
+        self.totals
     }
 
     /// Losses of all clients together, by cause.

@@ -1,11 +1,16 @@
-//! The HTTP API, on the management thread: `GET /health`.
+//! The HTTP API, on the management thread: `GET /health`, and the dialects below `/api`.
 //!
 //! Every request is bounded in head, body and time, every connection in its life, and there is a bound on
 //! connections: a slow or silent client is closed and never keeps anybody else out for long. It knows the
 //! shards only through what it is given.
 
+mod context;
+mod desk;
 mod serve;
+mod v4;
 
+pub use context::{Context, Facts, Node};
+pub use desk::{Away, Desk, Listed, Port, Position};
 pub use serve::{Api, State};
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,10 +1,11 @@
 //! Listening, the routes, and the bounds around each connection.
 
+use super::{Context, v4};
 use crate::limits::{
     HTTP_ANSWER_MS_MAX, HTTP_BODY_BYTES_MAX, HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX,
     HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MS_MAX, HTTP_HEADERS_MAX,
 };
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State as Given};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -56,9 +57,10 @@ impl Api {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until `state` is [`State::Stopped`] or its sender is gone.
-    pub async fn serve(self, state: watch::Receiver<State>) {
-        let routes = routes(state.clone());
+    /// Serves until the context's state is [`State::Stopped`] or its sender is gone.
+    pub async fn serve(self, context: Context) {
+        let state = context.state.clone();
+        let routes = routes(context);
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
@@ -71,17 +73,21 @@ impl Api {
 }
 
 /// The routes. A change here is a change of the public API.
-fn routes(state: watch::Receiver<State>) -> Router {
+fn routes(context: Context) -> Router {
     let started = Instant::now();
-    let health = move || async move { health(*state.borrow(), started.elapsed()) };
+    let health = move |Given(context): Given<Context>| async move {
+        health(*context.state.borrow(), started.elapsed())
+    };
     Router::new()
         .route("/health", routing::get(health))
+        .nest("/api/v4", v4::routes())
         .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             failure(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
         })
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .layer(middleware::from_fn(answer_in_time))
+        .with_state(context)
 }
 
 fn health(state: State, uptime: Duration) -> Response {
@@ -159,7 +165,11 @@ async fn stopped(state: &mut watch::Receiver<State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Desk;
+    use crate::map::Keyed;
     use std::future::Future;
+    use std::sync::Arc;
+    use std::time::SystemTime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Runs `test` against a served API.
@@ -169,7 +179,8 @@ mod tests {
             let api = Api::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
             let addr = api.addresses()[0];
             let (sender, state) = watch::channel(State::Running);
-            let served = tokio::spawn(api.serve(state));
+            let desk = Desk::new(Vec::new(), Keyed::new(1), SystemTime::UNIX_EPOCH);
+            let served = tokio::spawn(api.serve(Context { desk, state, facts: Arc::default() }));
             test(addr, sender.clone()).await;
             drop(sender);
             served.await.unwrap();

@@ -3,6 +3,7 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
+use crate::api::{Desk, Port};
 use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
@@ -17,7 +18,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// The running shards.
@@ -27,6 +28,7 @@ pub struct Broker {
     addresses: Vec<SocketAddr>,
     description: String,
     failed: watch::Receiver<Option<String>>,
+    desk: Desk,
     /// Keep other processes from sharing our ports.
     _reservations: Vec<Reservation>,
 }
@@ -36,6 +38,18 @@ struct Handle {
     commands: Sender<Command>,
     waker: Waker,
     thread: JoinHandle<Farewell>,
+}
+
+impl Handle {
+    /// Gives the shard questions.
+    fn port(&self) -> Port {
+        let (commands, waker) = (self.commands.clone(), self.waker.clone());
+        Box::new(move |ask| {
+            let given = commands.send(Command::Ask(ask)).is_ok();
+            waker.wake();
+            given
+        })
+    }
 }
 
 /// A thread has its driver: which shard it is, and how others reach it.
@@ -84,7 +98,7 @@ impl Broker {
             }
             other => other,
         };
-        let Crew { threads, peers, seats } =
+        let Crew { threads, peers, seats, keyed, day } =
             crew.map_err(|(Missing::Driver(text) | Missing::Thread(text))| text)?;
         let addresses: Vec<_> = seats.iter().map(|(address, _)| address.clone()).collect();
         for peer in peers {
@@ -96,9 +110,10 @@ impl Broker {
             .zip(seats)
             .map(|((commands, thread), (_, waker))| Handle { commands, waker, thread })
             .collect();
+        let desk = Desk::new(shards.iter().map(Handle::port).collect(), keyed, day);
         let description = format!("{} shard(s), {}", shards.len(), chosen.name());
         let addresses = reservations.iter().map(|r| r.addr()).collect();
-        let broker = Broker { shards, addresses, description, failed, _reservations: reservations };
+        let broker = Broker { shards, addresses, description, failed, desk, _reservations: reservations };
         broker.listen(options)?;
         Ok(broker)
     }
@@ -129,6 +144,11 @@ impl Broker {
     /// Where MQTT is served.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// All shards, to be asked.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// Shards and driver, for the log.
@@ -208,6 +228,10 @@ struct Crew {
     threads: Vec<(Sender<Command>, JoinHandle<Farewell>)>,
     peers: Vec<Sender<Vec<Address<Handover>>>>,
     seats: Vec<(Address<Handover>, Waker)>,
+    /// The hash that all shards share.
+    keyed: Keyed,
+    /// The time of day at which their clock was 0.
+    day: SystemTime,
 }
 
 /// What a shard could not have; one line that says what to do.
@@ -229,6 +253,7 @@ impl Crew {
         let shards = shard_count(options, cores.len());
         let (ready, seats_ready) = channel();
         let seed = ahash::RandomState::new().hash_one("ringmq");
+        let driver = driver_options(options, shards);
         let (mut threads, mut peers) = (Vec::new(), Vec::new());
         let mut missing = None;
         for (me, mesh) in mesh(shards).into_iter().enumerate() {
@@ -242,7 +267,7 @@ impl Crew {
                 mesh,
                 config: config.clone(),
                 chosen: chosen.clone(),
-                driver: driver_options(options, shards),
+                driver: driver.clone(),
                 commands: inbox,
                 ready: ready.clone(),
                 peers: peers_from,
@@ -269,7 +294,10 @@ impl Crew {
         }
         let text = "a shard ended while it started; the log above says why";
         let missing = match (missing, seats.into_iter().collect::<Option<Vec<_>>>()) {
-            (None, Some(seats)) => return Ok(Crew { threads, peers, seats }),
+            (None, Some(seats)) => {
+                let (keyed, day) = (Keyed::new(seed), driver.start_of_day());
+                return Ok(Crew { threads, peers, seats, keyed, day });
+            }
             (missing, _) => missing.unwrap_or_else(|| Missing::Thread(text.into())),
         };
         // Without the addresses of the others they end, and give their drivers' memory back.

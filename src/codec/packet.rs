@@ -18,6 +18,17 @@ pub enum Version {
     V5,
 }
 
+impl Version {
+    /// The protocol level on the wire: 3, 4 or 5.
+    pub const fn level(self) -> u8 {
+        match self {
+            Version::V31 => 3,
+            Version::V311 => 4,
+            Version::V5 => 5,
+        }
+    }
+}
+
 /// Any packet.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Packet<'a> {

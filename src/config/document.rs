@@ -21,6 +21,7 @@ const INTRODUCTION: &str = "\
 
 const SECTIONS: &[(&str, &str)] = &[
     ("mqtt", "Clients, sessions and messages."),
+    ("node", "How this broker is called."),
     ("broker", "Threads, sockets and the kernel."),
     ("log", "What is written about it all."),
     ("http", "The HTTP API. There is no authentication yet: keep it on a trusted network."),

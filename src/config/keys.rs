@@ -144,6 +144,11 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.server_reference" mqtt.server_reference LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";
 
+    "node.id" node.id RESTART number("", 1, 65_535),
+        "The number of this broker, which tools see in the HTTP API.";
+    "node.name" node.name RESTART Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
+        "The name of this broker, which tools see in the HTTP API and in `$SYS` topics.";
+
     "broker.shards" broker.shards RESTART number("shards", 0, SHARDS_MAX as u64),
         "Threads that serve clients, each with its own share of them. 0: one for each available core, less one for management where there are 4 or more.";
     "broker.io" broker.io RESTART names!(IoChoice),

@@ -21,7 +21,7 @@ pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrateg
 pub use sources::Sources;
 pub use value::{Kind, Value};
 
-use crate::api::HttpOptions;
+use crate::api::{HttpOptions, Node};
 use crate::log::LogOptions;
 use sources::Collected;
 use std::net::SocketAddr;
@@ -30,6 +30,8 @@ use std::path::Path;
 /// Everything that the broker is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Config {
+    /// How this broker is called.
+    pub node: Node,
     /// Threads, listeners and descriptors.
     pub broker: BrokerOptions,
     /// MQTT's rules.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What a driver is built with.
 #[derive(Clone, Debug)]
@@ -50,6 +50,15 @@ impl Default for DriverOptions {
 impl DriverOptions {
     pub(super) fn now(&self) -> Moment {
         Moment(self.start.elapsed().as_millis() as u64)
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    /// The time of day at which [`Io::now`] was 0.
+    pub fn start_of_day(&self) -> SystemTime {
+        SystemTime::now() - self.start.elapsed()
     }
 }
 
@@ -288,6 +297,10 @@ impl<H: Send> Io<H> for Driver<H> {
 
     fn now(&self) -> Moment {
         delegate!(self, io => io.now())
+    }
+
+    fn now_us(&self) -> u64 {
+        delegate!(self, io => io.now_us())
     }
 
     fn room(&self) -> usize {

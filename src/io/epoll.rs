@@ -363,6 +363,10 @@ impl<H: Send> Io<H> for Epoll<H> {
         self.options.now()
     }
 
+    fn now_us(&self) -> u64 {
+        self.options.now_us()
+    }
+
     fn room(&self) -> usize {
         (self.options.connections_max as usize - self.headroom()).saturating_sub(self.used)
     }

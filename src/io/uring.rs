@@ -388,6 +388,10 @@ impl<H: Send> Io<H> for Uring<H> {
         self.options.now()
     }
 
+    fn now_us(&self) -> u64 {
+        self.options.now_us()
+    }
+
     fn room(&self) -> usize {
         self.units.iter().map(units::Unit::room).sum()
     }

@@ -28,6 +28,11 @@ pub struct StoredWill {
 }
 
 impl StoredWill {
+    /// The message as it was given with CONNECT.
+    pub fn kept(&self) -> &Message {
+        &self.message
+    }
+
     /// The message, published now.
     pub fn message(&self, now: Moment) -> Message {
         let Some(expiry_s) = self.expiry_s else { return self.message.clone() };

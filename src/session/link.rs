@@ -8,6 +8,7 @@ use crate::map::Map;
 use crate::message::{MessageRef, QoS};
 use crate::stats::{Counters, Ledger, LossCause};
 use crate::time::Moment;
+use crate::traffic::Recent;
 
 /// What the rules need of their surroundings.
 pub struct Ctx<'a> {
@@ -56,13 +57,15 @@ pub struct Link {
     /// Encoded packets that wait to leave.
     pub out: Vec<u8>,
     /// Bytes that were given to the driver and have not left yet.
-    pub sending: usize,
+    pub sending: u32,
     /// The client's Receive Maximum, within the operator's `max_inflight`.
     pub window: u16,
     /// The client's Maximum Packet Size; `u32::MAX` without one [MQTT-3.1.2-24 of 5.0].
     pub packet_bytes_max: u32,
     /// Request Problem Information.
     pub problem_information: bool,
+    /// What went over the connection, since it was folded.
+    pub traffic: Recent,
     /// Topic aliases in both directions, once one is in use.
     aliases: Option<Box<Aliases>>,
     /// Topic Alias Maximum of the client, within the operator's.
@@ -119,6 +122,7 @@ impl Link {
             window: window.max(1),
             packet_bytes_max,
             problem_information: true,
+            traffic: Recent::default(),
             aliases: None,
             alias_out_max,
         }
@@ -126,7 +130,7 @@ impl Link {
 
     /// Bytes that have not left yet.
     pub fn backlog(&self) -> usize {
-        self.out.len() + self.sending
+        self.out.len() + self.sending as usize
     }
 
     /// Whether more messages may be written before some bytes left.
@@ -141,10 +145,16 @@ impl Link {
         self.alias_out_max == 0 && self.packet_bytes_max == u32::MAX
     }
 
+    #[inline]
+    fn count_packet(&mut self, ctx: &mut Ctx) {
+        ctx.counters.packets_out += 1;
+        self.traffic.send_pkt += 1;
+    }
+
     /// Appends a packet.
     pub fn push(&mut self, packet: &Packet, ctx: &mut Ctx) {
         ctx.pool.fill(&mut self.out);
-        ctx.counters.packets_out += 1;
+        self.count_packet(ctx);
         packet.encode(self.version, &mut self.out);
     }
 
@@ -152,7 +162,7 @@ impl Link {
     #[inline]
     pub fn push_ack(&mut self, kind: AckKind, id: PacketId, code: ReasonCode, ctx: &mut Ctx) {
         ctx.pool.fill(&mut self.out);
-        ctx.counters.packets_out += 1;
+        self.count_packet(ctx);
         encode_ack(&mut self.out, self.version, kind, id, code);
     }
 
@@ -226,7 +236,8 @@ impl Link {
             self.alias_out(&mut p);
         }
         ctx.pool.fill(&mut self.out);
-        ctx.counters.packets_out += 1;
+        self.count_packet(ctx);
+        self.traffic.send_msg += 1;
         ctx.counters.deliveries += 1;
         encode_publish(&mut self.out, self.version, &p);
         Ok(())

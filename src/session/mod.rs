@@ -9,6 +9,7 @@ mod incoming;
 mod link;
 mod options;
 mod outgoing;
+mod profile;
 mod scan;
 
 pub use connect::{Accepted, PAYLOAD_FORMAT, Refusal, StoredWill};
@@ -17,12 +18,14 @@ pub use incoming::{Arrival, Incoming};
 pub use link::{Ctx, Envelope, Link, Pool, Unsent};
 pub use options::{Options, QueueFull, SharedStrategy};
 pub use outgoing::{Acked, Delivery, Ids, Offered, Outgoing};
+pub use profile::{Past, Profile};
 pub use scan::{ScanJob, Scans};
 
 use crate::io::Conn;
 use crate::message::{MessageRef, QoS};
 use crate::stats::LossCause;
 use crate::time::Moment;
+use crate::traffic::{Recent, Traffic};
 use crate::trie::{Sub, SubRef};
 
 /// A client's session.
@@ -40,6 +43,10 @@ pub struct Session {
     pub ends_at: Moment,
     /// When its timer fires; [`Moment::NEVER`] while none is filed.
     pub timer_at: Moment,
+    /// When it was made, in seconds of the shards' clock.
+    pub created_s: u32,
+    /// When its client connected the last time, in seconds of the shards' clock.
+    pub connected_s: u32,
     /// What it is subscribed to.
     pub subscriptions: Subscriptions,
     /// QoS 1 and 2 to the client.
@@ -50,11 +57,17 @@ pub struct Session {
     pub will: Option<Box<StoredWill>>,
     /// Retained messages that are still to be looked up for its subscriptions.
     pub scans: Option<Box<Scans>>,
+    /// User name and last connection, where there is anything to remember.
+    pub profile: Option<Box<Profile>>,
+    /// The last CONNECT found it.
+    pub present: bool,
     /// Its queue is full and its routes are announced so ([`QueueFull::Reject`]).
     pub full: bool,
     /// It has ended; its subscriptions are being removed.
     pub ended: bool,
 }
+
+const _: () = assert!(size_of::<Session>() == 120, "what each client pays");
 
 /// Names of subscriptions; most sessions have one.
 #[derive(Debug, Default)]
@@ -64,8 +77,9 @@ pub enum Subscriptions {
     None,
     /// One, inline.
     One(SubRef),
-    /// Several.
-    Many(Vec<SubRef>),
+    /// Several. Behind one pointer, so that those who have one do not pay for three.
+    #[allow(clippy::box_collection, reason = "most sessions have one subscription, and this is their size")]
+    Many(Box<Vec<SubRef>>),
 }
 
 impl Subscriptions {
@@ -92,7 +106,7 @@ impl Subscriptions {
     pub fn add(&mut self, sub: SubRef) {
         *self = match std::mem::take(self) {
             Subscriptions::None => Subscriptions::One(sub),
-            Subscriptions::One(first) => Subscriptions::Many(vec![first, sub]),
+            Subscriptions::One(first) => Subscriptions::Many(Box::new(vec![first, sub])),
             Subscriptions::Many(mut many) => {
                 many.push(sub);
                 Subscriptions::Many(many)
@@ -168,7 +182,8 @@ impl<'m> Carried<'m> {
 
 impl Session {
     /// A session without a connection.
-    pub fn new(client_id: &str, key: u64) -> Session {
+    pub fn new(client_id: &str, key: u64, now: Moment) -> Session {
+        let created_s = (now.0 / 1_000) as u32;
         Session {
             client_id: client_id.into(),
             key,
@@ -176,11 +191,15 @@ impl Session {
             expiry_s: 0,
             ends_at: Moment::NEVER,
             timer_at: Moment::NEVER,
+            created_s,
+            connected_s: created_s,
             subscriptions: Subscriptions::None,
             outgoing: None,
             incoming: None,
             will: None,
             scans: None,
+            profile: None,
+            present: false,
             full: false,
             ended: false,
         }
@@ -234,14 +253,55 @@ impl Session {
         }
     }
 
+    /// Its client has connected.
+    pub fn remember(&mut self, username: Option<&str>, present: bool, now: Moment) {
+        self.connected_s = (now.0 / 1_000) as u32;
+        self.present = present;
+        if username.is_some() || self.profile.is_some() {
+            let profile = self.profile.get_or_insert_default();
+            profile.past = None;
+            profile.username = username.map(Box::from);
+            self.profile.take_if(|p| p.is_empty());
+        }
+    }
+
+    /// Its connection is gone; `past` is what is kept of it.
+    pub fn forget_connection(&mut self, past: Option<Past>) {
+        if past.is_some() || self.profile.is_some() {
+            let profile = self.profile.get_or_insert_default();
+            profile.folded = None;
+            profile.past = past.map(Box::new);
+        }
+    }
+
+    /// What went over its connection, as far as it was folded.
+    pub fn folded(&self) -> Option<&Traffic> {
+        self.profile.as_ref()?.folded.as_deref()
+    }
+
+    /// Folds what was counted of its connection.
+    pub fn fold(&mut self, recent: &Recent) {
+        self.profile.get_or_insert_default().folded.get_or_insert_default().add(recent);
+    }
+
     /// Whether its queue holds fewer messages than `below`.
     pub fn queue_below(&self, below: usize) -> bool {
         self.outgoing.as_ref().is_none_or(|o| o.queued() < below)
     }
 
+    /// Messages that were dropped because its queue was full.
+    pub fn dropped(&self) -> u64 {
+        let now = self.outgoing.as_ref().map_or(0, |o| o.dropped());
+        now + self.profile.as_ref().map_or(0, |p| p.dropped)
+    }
+
     /// Gives back what only an active client needs.
     pub fn shrink(&mut self) {
-        self.outgoing.take_if(|o| o.is_empty());
+        if let Some(outgoing) = self.outgoing.take_if(|o| o.is_empty())
+            && outgoing.dropped() > 0
+        {
+            self.profile.get_or_insert_default().dropped += outgoing.dropped();
+        }
         self.incoming.take_if(|i| i.is_empty());
     }
 }

@@ -110,6 +110,7 @@ pub struct Outgoing {
     last_id: u16,
     used: u16,
     known: usize,
+    dropped: u64,
 }
 
 impl Outgoing {
@@ -126,6 +127,11 @@ impl Outgoing {
     /// Messages that are not completely acknowledged.
     pub fn inflight(&self) -> usize {
         self.inflight.len()
+    }
+
+    /// Messages that were dropped because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Whether the queue has reached a bound.
@@ -170,6 +176,7 @@ impl Outgoing {
         let late = self.queue.len() >= ctx.options.max_mqueue as usize + QUEUE_LATE_MESSAGES_MAX
             || self.queue_bytes + bytes > ctx.options.max_mqueue_bytes.saturating_mul(2);
         if ctx.options.queue_full == QueueFull::Reject && late {
+            self.dropped += 1;
             ctx.ledger.record(client, LossCause::QueueFull, 1);
             return Offered::Full;
         }
@@ -182,6 +189,7 @@ impl Outgoing {
             while offered != Offered::Full && over(self, ctx) {
                 let full = self.queue.len() >= ctx.options.max_mqueue as usize;
                 let cause = if full { LossCause::QueueFull } else { LossCause::QueueBytesFull };
+                self.dropped += 1;
                 ctx.ledger.record(client, cause, 1);
                 let Some(old) = self.queue.pop_front() else { return offered };
                 self.queue_bytes -= old.message.bytes() as u64;

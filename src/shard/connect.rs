@@ -100,17 +100,19 @@ impl<I: Io<Handover>> Shard<I> {
     ) {
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
-        let o = &self.local.options;
-        let keep_alive_ms = u64::from(accepted.keep_alive_s) * u64::from(o.keepalive_backoff.max(1_000));
         let (packet_bytes_max, problem_information) = answer_terms(connect);
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
         link.problem_information = problem_information;
         let now = self.local.now;
+        let mut keep_alive_ms = 0;
         self.local.with_link(conn, |c, ctx| {
+            link.traffic = c.link.traffic;
             c.link = link;
             c.phase = Phase::Serving;
             c.session = Some(index);
-            c.keep_alive_ms = keep_alive_ms as u32;
+            (c.clean_start, c.bridge) = (connect.clean_start, connect.bridge);
+            c.keep_alive_s = accepted.keep_alive_s;
+            keep_alive_ms = c.keep_alive_ms(ctx.options);
             let properties =
                 if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY };
             let session_present = present && version > Version::V31;
@@ -122,6 +124,7 @@ impl<I: Io<Handover>> Shard<I> {
             session.expiry_s = accepted.expiry_s;
             session.ends_at = Moment::NEVER;
             session.will = accepted.will;
+            session.remember(connect.username, present, now);
         }
         if keep_alive_ms > 0
             && let Some(slot) = self.local.conns.slot(conn)
@@ -157,7 +160,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.end_session(index);
             }
         }
-        (self.local.add_session(Session::new(client_id, key)), false)
+        (self.local.add_session(Session::new(client_id, key, self.local.now)), false)
     }
 
     fn move_home(&mut self, conn: Conn, home: ShardId, bytes: Vec<u8>) -> Next {
@@ -168,7 +171,7 @@ impl<I: Io<Handover>> Shard<I> {
         );
         c.phase = Phase::Moving;
         c.pending = Vec::new();
-        let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer });
+        let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer() });
         self.io.hand_over(conn, home, item);
         self.moving += 1;
         if self.moving >= HAND_OVERS_MAX && !self.accept_paused {
@@ -252,13 +255,19 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// Ends the session that a will or an expiry timer named.
-    pub(super) fn lose_connection(&mut self, conn: Conn, end: End) {
+    /// A connection serves its session no more. `reason` is what was said, by whichever side.
+    pub(super) fn lose_connection(&mut self, conn: Conn, end: End, reason: Option<ReasonCode>) {
+        let now = self.local.now;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         let Some(index) = c.session.take() else { return };
         c.phase = Phase::Closing;
         c.wait = Wait::Nothing;
         self.local.counters.disconnects += 1;
+        if let Some(session) = self.local.sessions.get_mut(index) {
+            let kept = session.expiry_s > 0 && matches!(end, End::Normal | End::Lost);
+            let past = kept.then(|| c.past(session.folded(), now, reason));
+            session.forget_connection(past);
+        }
         self.detach(index, end);
     }
 }

@@ -6,11 +6,13 @@
 //!                    └────────► Moving ──► (slot free here, Connecting there)
 //! ```
 
+use crate::codec::ReasonCode;
 use crate::io::Conn;
 use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS, READ_CREDIT_BYTES};
-use crate::session::Link;
+use crate::session::{Link, Options, Past};
 use crate::time::Moment;
-use std::net::SocketAddr;
+use crate::traffic::Traffic;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,19 +73,48 @@ pub(super) struct Connection {
     pub shut: bool,
     /// It was told to do so at once.
     pub cut: bool,
-    /// A route is full: until when its publisher is made to wait.
-    pub full_until: Option<Moment>,
-    /// Keep Alive times the back-off, in milliseconds; 0 = off.
-    pub keep_alive_ms: u32,
+    /// CONNECT asked for a new session.
+    pub clean_start: bool,
+    /// CONNECT said that it is a bridge.
+    pub bridge: bool,
+    /// Keep Alive in seconds that holds; 0 = off.
+    pub keep_alive_s: u16,
+    /// A route is full: until when its publisher is made to wait; else [`Moment::NEVER`].
+    pub full_until: Moment,
     /// When the last packet came.
     pub last_packet: Moment,
-    last_read: Moment,
+    /// Milliseconds, of which the upper half is of no interest.
+    last_read: u32,
     /// Reads that followed each other closely.
     streak: u8,
     /// Received and not decoded yet.
     pub pending: Vec<u8>,
-    pub peer: Option<SocketAddr>,
+    peer: Peer,
     pub listener: u16,
+}
+
+const _: () = assert!(size_of::<Connection>() == 168, "what each client pays");
+
+/// A peer's address in 18 bytes, IPv4 as IPv6 has it; port 0 where it is not known.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    fn new(peer: Option<SocketAddr>) -> Peer {
+        let Some(peer) = peer else { return Peer { ip: [0; 16], port: 0 } };
+        let ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Peer { ip: ip.octets(), port: peer.port() }
+    }
+
+    fn address(self) -> Option<SocketAddr> {
+        (self.port != 0).then(|| SocketAddr::new(Ipv6Addr::from(self.ip).to_canonical(), self.port))
+    }
 }
 
 impl Connection {
@@ -99,14 +130,43 @@ impl Connection {
             ended: false,
             shut: false,
             cut: false,
-            full_until: None,
-            keep_alive_ms: 0,
+            clean_start: true,
+            bridge: false,
+            keep_alive_s: 0,
+            full_until: Moment::NEVER,
             last_packet: now,
-            last_read: now,
+            last_read: now.0 as u32,
             streak: 0,
             pending: Vec::new(),
-            peer,
+            peer: Peer::new(peer),
             listener,
+        }
+    }
+
+    /// The peer's address, where it is known; IPv4 as such also where the listener takes both.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.address()
+    }
+
+    /// Milliseconds of silence after which it is closed; 0 = never.
+    pub fn keep_alive_ms(&self, options: &Options) -> u64 {
+        u64::from(self.keep_alive_s) * u64::from(options.keepalive_backoff.max(1_000))
+    }
+
+    /// What is remembered of it. `folded` is the part of its traffic that was folded.
+    pub fn past(&self, folded: Option<&Traffic>, now: Moment, reason: Option<ReasonCode>) -> Past {
+        let mut traffic = folded.copied().unwrap_or_default();
+        traffic.add(&self.link.traffic);
+        Past {
+            version: self.link.version,
+            bridge: self.bridge,
+            clean_start: self.clean_start,
+            keep_alive_s: self.keep_alive_s,
+            window: self.link.window,
+            peer: self.peer(),
+            ended: now,
+            reason,
+            traffic,
         }
     }
 
@@ -132,7 +192,8 @@ impl Connection {
 
     /// Bytes came.
     pub fn note_read(&mut self, now: Moment) {
-        let again = now.since_ms(self.last_read) < ACTIVE_READ_MS;
+        let now = now.0 as u32;
+        let again = u64::from(now.wrapping_sub(self.last_read)) < ACTIVE_READ_MS;
         self.streak = if again { self.streak.saturating_add(1) } else { 0 };
         self.last_read = now;
     }

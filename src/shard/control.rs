@@ -41,6 +41,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.clean_up();
         self.take_scan_replies();
         self.run_scans();
+        self.run_desk();
         self.wake_waiters();
         self.go_on_draining();
     }
@@ -88,5 +89,6 @@ impl<I: Io<Handover>> Shard<I> {
             self.io.wake(ring.trailing_zeros() as ShardId);
             ring &= ring - 1;
         }
+        self.release_answers();
     }
 }

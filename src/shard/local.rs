@@ -86,6 +86,11 @@ impl Local {
         self.by_client.find(key, |i| self.sessions.get(*i).is_some_and(same)).copied()
     }
 
+    /// Sessions, those that are being removed left out.
+    pub fn clients(&self) -> usize {
+        self.by_client.len()
+    }
+
     /// Adds a session under its client identifier.
     pub fn add_session(&mut self, session: Session) -> u32 {
         let key = session.key;
@@ -226,6 +231,8 @@ impl Local {
         link.out.extend_from_slice(frame);
         self.counters.packets_out += 1;
         self.counters.deliveries += 1;
+        link.traffic.send_pkt += 1;
+        link.traffic.send_msg += 1;
         note_output(connection, conn, &mut self.dirty);
         true
     }

@@ -15,8 +15,10 @@
 mod connect;
 mod connection;
 mod control;
+mod desk;
 mod drain;
 mod inspect;
+mod listing;
 mod local;
 mod packets;
 mod publish;
@@ -32,6 +34,7 @@ pub use connection::Handover;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 
 use crate::codec::{DecodeError, ReasonCode, Version};
+use crate::desk::Ask;
 use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
 use crate::limits::*;
 use crate::map::{Keyed, Slot};
@@ -66,6 +69,8 @@ pub enum Command {
     },
     /// New options hold from now on.
     Reload(Box<Options>),
+    /// A question of the management thread.
+    Ask(Ask),
     /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
     Drain {
         /// Milliseconds after which what is left is cut off.
@@ -140,6 +145,7 @@ pub struct Shard<I: Io<Handover>> {
     /// Ended sessions whose subscriptions are being removed.
     cleanup: VecDeque<u32>,
     scans: scans::ScanState,
+    desk: desk::Desk,
     drain: Option<drain::Drain>,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
@@ -220,6 +226,7 @@ impl<I: Io<Handover>> Shard<I> {
             backlog: VecDeque::new(),
             cleanup: VecDeque::new(),
             scans: scans::ScanState::default(),
+            desk: desk::Desk::default(),
             drain: None,
             sweeping: false,
             moving: 0,
@@ -246,10 +253,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// What it has to tell at its end.
     pub fn farewell(mut self) -> Farewell {
-        self.gauges();
         Farewell {
             driver: self.io.describe(),
-            counters: self.local.counters,
+            counters: self.counters(),
             ledger: std::mem::take(&mut self.local.ledger),
         }
     }
@@ -267,6 +273,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.fan_outs.is_empty()
             && self.cleanup.is_empty()
             && self.scans.is_idle()
+            && self.desk.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
             return Some(self.wheel.next_due());
@@ -277,6 +284,8 @@ impl<I: Io<Handover>> Shard<I> {
     /// The second half of a tick, with what [`Shard::prepare`] returned.
     pub fn work(&mut self, deadline: Option<Moment>) {
         self.reap(deadline);
+        // Before the tails are read: what an answer of another shard told of is seen by the next question.
+        self.take_commands();
         self.mesh.read_tails();
         self.drain_control();
         self.obey();
@@ -370,7 +379,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.pool.put(buffer);
         let now = self.local.now;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        self.local.counters.bytes_out += c.link.sending as u64;
+        self.local.counters.bytes_out += u64::from(c.link.sending);
         c.link.sending = 0;
         c.busy = false;
         if c.wait == Wait::Output {
@@ -381,7 +390,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.link.out.clear();
             c.ended = true;
             if !c.shut {
-                self.lose_connection(conn, sessions::End::Lost);
+                self.lose_connection(conn, sessions::End::Lost, None);
                 self.shut(conn, Close::Now);
             }
             return;
@@ -424,7 +433,7 @@ impl<I: Io<Handover>> Shard<I> {
             // A client that closed its side alone still gets its last acknowledgements.
             Phase::Serving => {
                 let quiet = !c.busy && c.link.out.is_empty();
-                self.lose_connection(conn, sessions::End::Lost);
+                self.lose_connection(conn, sessions::End::Lost, None);
                 if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
             Phase::Connecting => self.shut(conn, Close::Now),
@@ -500,29 +509,18 @@ impl<I: Io<Handover>> Shard<I> {
             }
             c.busy = true;
             let out = std::mem::take(&mut c.link.out);
-            c.link.sending = out.len();
+            // What may wait to be sent is bounded far below 4 GiB.
+            c.link.sending = out.len() as u32;
+            c.link.traffic.sent(out.len());
+            let full = c.link.traffic.is_full();
             self.local.counters.sends += 1;
             self.io.send(conn, out);
+            if full {
+                self.fold_traffic(conn);
+            }
         }
         // Output that was written while a send was under way is marked again when that send is done.
         self.local.dirty = dirty;
-    }
-
-    fn obey(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Listen { spec, reply } => {
-                    let error = self.io.listen(spec).err();
-                    // Whoever asked may have given up.
-                    let _ = reply.send((spec.addr, error));
-                }
-                Command::Reload(options) => {
-                    self.retained.set_options(retain::retained_options(&options, self.shards.into()));
-                    self.local.options = options;
-                }
-                Command::Drain { within_ms } => self.start_drain(within_ms),
-            }
-        }
     }
 
     fn accept_again(&mut self) {
@@ -532,18 +530,19 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    fn gauges(&mut self) {
+    /// Everything that is counted here, in the mesh and in the driver, and how much there is of what.
+    fn counters(&self) -> Counters {
         let driver = self.io.stats();
-        let trie = self.trie.stats();
-        let counters = &mut self.local.counters;
+        let mut counters = self.local.counters.clone();
         counters.add(self.mesh.counters());
         counters.completions = driver.completions;
         counters.starved = driver.starved;
         counters.accept_pauses += driver.accept_pauses;
-        counters.subscriptions = trie.subscriptions as u64;
+        counters.subscriptions = self.trie.stats().subscriptions as u64;
         counters.connections = self.local.conns.len() as u64;
         counters.sessions = self.local.sessions.len() as u64;
         counters.retained = self.retained.len() as u64;
+        counters
     }
 
     /// Whether a line may be logged that a peer can cause; says how many were left out.

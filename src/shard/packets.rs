@@ -25,6 +25,11 @@ impl<I: Io<Handover>> Shard<I> {
             c.armed = super::Armed::Nothing;
         }
         c.note_read(now);
+        c.link.traffic.received(bytes.len());
+        if c.link.traffic.is_full() {
+            self.fold_traffic(conn);
+        }
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
         if matches!(c.phase, Phase::Closing | Phase::Moving) {
             return;
         }
@@ -160,7 +165,13 @@ impl<I: Io<Handover>> Shard<I> {
             }
             let next = self.handle_packet(conn, &rest[..total], &rest[total..], behind);
             // One that waits comes again and is counted then.
-            self.local.counters.packets_in += u64::from(!matches!(next, Ok(Next::Wait)));
+            if !matches!(next, Ok(Next::Wait)) {
+                self.local.counters.packets_in += 1;
+                if let Some(c) = self.local.conns.get_mut(conn) {
+                    c.link.traffic.recv_pkt += 1;
+                    c.link.traffic.recv_msg += u32::from(rest[0] >> 4 == 3);
+                }
+            }
             match next {
                 Ok(Next::Go) => at += total,
                 Ok(Next::After) => return at + total,
@@ -303,7 +314,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
         }
         let end = if d.code == ReasonCode::SUCCESS { End::Normal } else { End::Lost };
-        self.lose_connection(conn, end);
+        self.lose_connection(conn, end, Some(d.code));
         self.shut_gently(conn);
         Ok(Next::Gone)
     }
@@ -311,7 +322,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Ends a connection for a fault of its peer, and says why where the protocol has a way to.
     pub(super) fn fault(&mut self, conn: Conn, fault: Fault) {
         let Some(c) = self.local.conns.get(conn) else { return };
-        let (phase, peer) = (c.phase, c.peer);
+        let (phase, peer) = (c.phase, c.peer());
         if self.may_log() {
             tracing::info!(code = %fault.code, "{} is closed: {}", label(conn, peer), fault.text);
         }
@@ -344,7 +355,7 @@ impl<I: Io<Handover>> Shard<I> {
             // Its CONNACK had room for more than this one without properties.
             c.link.push_first(&[disconnect(p.as_properties()), disconnect(Properties::EMPTY)], ctx);
         });
-        self.lose_connection(conn, end);
+        self.lose_connection(conn, end, Some(code));
         self.shut_gently(conn);
     }
 

@@ -6,6 +6,7 @@ use super::sessions::rejects;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
+use crate::desk::Published;
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::{FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
@@ -167,7 +168,7 @@ impl<I: Io<Handover>> Shard<I> {
             Routed::Done { any, fan_out } => {
                 self.local.counters.publishes_in += 1;
                 if let Some(c) = self.local.conns.get_mut(conn) {
-                    c.full_until = None;
+                    c.full_until = Moment::NEVER;
                 }
                 if let (QoS::ExactlyOnce, Some(id), Some(session)) =
                     (p.qos, p.packet_id, self.local.sessions.get_mut(index))
@@ -217,7 +218,7 @@ impl<I: Io<Handover>> Shard<I> {
         if c.link.version == Version::V5 {
             return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full");
         }
-        let until = c.full_until.unwrap_or(now.plus_s(wait_s));
+        let until = if c.full_until == Moment::NEVER { now.plus_s(wait_s) } else { c.full_until };
         if now >= until {
             self.disconnect(
                 conn,
@@ -227,7 +228,7 @@ impl<I: Io<Handover>> Shard<I> {
             );
             return Next::Gone;
         }
-        c.full_until = Some(until);
+        c.full_until = until;
         c.wait = Wait::Full;
         self.wheel.insert(now.plus_ms(FULL_RETRY_MS), Timer::full_route(slot));
         Next::Wait
@@ -412,6 +413,19 @@ impl<I: Io<Handover>> Shard<I> {
                 self.local.ledger.record("", LossCause::QueueFull, 1);
                 true
             }
+        }
+    }
+
+    /// Publishes a message for the management thread; `None`: it has to wait.
+    pub(super) fn try_asked(&mut self, message: &Message) -> Option<Published> {
+        if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
+            return None;
+        }
+        match self.route(&mut Carried::kept(message), Origin::Own) {
+            Routed::Done { any: true, .. } => Some(Published::Taken),
+            Routed::Done { any: false, .. } => Some(Published::NoSubscriber),
+            Routed::NoRoom(_) => None,
+            Routed::Full => Some(Published::Full),
         }
     }
 

@@ -59,7 +59,7 @@ impl<I: Io<Handover>> Shard<I> {
         Err(Fault::new(ReasonCode::PACKET_TOO_LARGE, text))
     }
 
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         conn: Conn,
         index: u32,
@@ -154,7 +154,7 @@ impl<I: Io<Handover>> Shard<I> {
         }))
     }
 
-    fn unsubscribe(&mut self, index: u32, from: &Subscribed) -> ReasonCode {
+    pub(super) fn unsubscribe(&mut self, index: u32, from: &Subscribed) -> ReasonCode {
         let Some(session) = self.local.sessions.get_mut(index) else {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         };

@@ -86,7 +86,7 @@ fn accepted(conn: Conn) -> Event<Handover> {
 fn timers_that_were_filed_early_do_not_pile_up() {
     let mut shard = shard();
     let key = shard.local.keyed.key("client");
-    let index = shard.local.add_session(Session::new("client", key));
+    let index = shard.local.add_session(Session::new("client", key, Moment(0)));
     if let Some(session) = shard.local.sessions.get_mut(index) {
         session.ends_at = Moment(3_600_000);
     }

@@ -86,7 +86,7 @@ impl<I: Io<Handover>> Shard<I> {
                 if !matches!(c.wait, Wait::Nothing | Wait::Output) {
                     c.last_packet = now;
                 }
-                let due = c.last_packet.plus_ms(u64::from(c.keep_alive_ms));
+                let due = c.last_packet.plus_ms(c.keep_alive_ms(&self.local.options));
                 if due > now {
                     self.shrink(conn);
                     self.insert_timer(due, timer);

@@ -79,6 +79,11 @@ impl Group {
         !self.subs.is_empty() || !self.remote.is_empty()
     }
 
+    /// A bit for each other shard that has members.
+    pub(super) fn shards(&self) -> u64 {
+        self.remote.iter().fold(0, |set, count| set | 1 << count.shard)
+    }
+
     fn counts(&self) -> (u32, u32) {
         (self.online, self.subs.len() as u32 - self.online)
     }

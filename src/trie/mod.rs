@@ -20,6 +20,7 @@
 //! [`Trie::stats`].
 
 mod groups;
+mod listing;
 mod matching;
 mod nodes;
 mod place;

@@ -49,6 +49,7 @@ impl fmt::Display for Driver {
 pub struct Broker {
     child: Child,
     addr: SocketAddr,
+    http: Option<SocketAddr>,
     shards: usize,
     log: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
@@ -59,13 +60,22 @@ impl Broker {
     /// Starts one on a free port of 127.0.0.1, without HTTP and not pinned to cores, for tests run side by side;
     /// `settings` are keys of the configuration and their values. Returns once it serves.
     pub fn start(driver: Driver, shards: usize, settings: &[(&str, &str)]) -> Broker {
+        Broker::start_with(driver, shards, "off", settings)
+    }
+
+    /// As [`Broker::start`], with HTTP on a free port of 127.0.0.1.
+    pub fn start_http(driver: Driver, shards: usize, settings: &[(&str, &str)]) -> Broker {
+        Broker::start_with(driver, shards, "127.0.0.1:0", settings)
+    }
+
+    fn start_with(driver: Driver, shards: usize, http: &str, settings: &[(&str, &str)]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RINGMQ_") {
                 command.env_remove(name);
             }
         }
-        command.args(["--mqtt", "127.0.0.1:0", "--http", "off"]);
+        command.args(["--mqtt", "127.0.0.1:0", "--http", http]);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
         let usual = [("broker.pin", "false"), ("log.level", "info")];
         let chosen = |name| settings.iter().any(|(key, _)| *key == name);
@@ -81,8 +91,8 @@ impl Broker {
             let log = log.clone();
             move || follow(stderr, &log, &serves)
         });
-        let addr = match served.recv_timeout(START) {
-            Ok(addr) => addr,
+        let (addr, http) = match served.recv_timeout(START) {
+            Ok(addrs) => addrs,
             Err(error) => {
                 let _ = child.kill();
                 let status = child.wait();
@@ -92,12 +102,17 @@ impl Broker {
                 );
             }
         };
-        Broker { child, addr, shards, log, reader: Some(reader), ended: false }
+        Broker { child, addr, http, shards, log, reader: Some(reader), ended: false }
     }
 
     /// Where it serves MQTT.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it serves HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("it was started with HTTP")
     }
 
     /// Its process.
@@ -179,10 +194,14 @@ fn lines(log: &Mutex<VecDeque<String>>) -> String {
 }
 
 /// Keeps the log's last lines, and tells the address once it is there.
-fn follow(stderr: ChildStderr, log: &Mutex<VecDeque<String>>, serves: &Sender<SocketAddr>) {
+fn follow(
+    stderr: ChildStderr,
+    log: &Mutex<VecDeque<String>>,
+    serves: &Sender<(SocketAddr, Option<SocketAddr>)>,
+) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if let Some(addr) = served_at(&line) {
-            let _ = serves.send(addr);
+        if let Some(addr) = served_at(&line, "mqtt=") {
+            let _ = serves.send((addr, served_at(&line, "http=")));
         }
         let mut log = log.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if log.len() == LINES_KEPT {
@@ -193,11 +212,11 @@ fn follow(stderr: ChildStderr, log: &Mutex<VecDeque<String>>, serves: &Sender<So
 }
 
 /// `… is serving … mqtt="127.0.0.1:41234" …`
-fn served_at(line: &str) -> Option<SocketAddr> {
+fn served_at(line: &str, name: &str) -> Option<SocketAddr> {
     if !line.contains("is serving") {
         return None;
     }
-    let (_, value) = line.split_once("mqtt=")?;
+    let (_, value) = line.split_once(name)?;
     let value = value.trim_start_matches('"');
     let end = value.find(|c: char| c == '"' || c == ',' || c.is_whitespace()).unwrap_or(value.len());
     value.get(..end)?.parse().ok()

@@ -8,12 +8,14 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at a surprise")]
 
 mod broker;
+mod http;
 mod peer;
 mod socket;
 
 use ringmq::codec::Version;
 
 pub use broker::{Broker, DRIVERS, Driver};
+pub use http::{Answer, Http};
 pub use peer::{Login, Message, Peer, Read, Received, TIMEOUT, WillSpec, ids};
 pub use socket::{Ground, Socket, uptime};
 

@@ -1,0 +1,202 @@
+//! The management thread's end of the questions to the shards ([`crate::desk`]): asks, waits, and goes from shard
+//! to shard for what comes in pages.
+
+use crate::desk::{Ask, Cursor, Listing, Page, Place, Reply, Wanted};
+use crate::limits::{DESK_ASKS_MAX, DESK_LISTINGS_MAX, DESK_PAGE_ROWS_MAX};
+use crate::map::Keyed;
+use crate::time::Moment;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Gives a question to one shard and wakes it; false: it is gone.
+pub type Port = Box<dyn Fn(Ask) -> bool + Send + Sync>;
+
+/// All shards, to be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    ports: Vec<Port>,
+    keyed: Keyed,
+    /// The time of day at which the shards' clock was 0.
+    day: SystemTime,
+    asks: Semaphore,
+    listings: Semaphore,
+}
+
+/// A shard did not answer, because the broker stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Away;
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a shard gave no answer: the broker stops")
+    }
+}
+
+impl std::error::Error for Away {}
+
+/// Where a listing over all shards goes on. The default is its start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Position {
+    shard: usize,
+    place: Place,
+}
+
+/// Some rows of a listing over all shards.
+#[derive(Debug)]
+pub struct Listed<R> {
+    /// The rows, by shard and then in the shard's order.
+    pub rows: Vec<R>,
+    /// Where the next row is, if there is one.
+    pub next: Option<Position>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Desk of {} shards", self.shards())
+    }
+}
+
+impl Desk {
+    /// A desk for these shards; `keyed` is theirs, and `day` the time of day at which their clock was 0.
+    pub fn new(ports: Vec<Port>, keyed: Keyed, day: SystemTime) -> Desk {
+        let (asks, listings) = (Semaphore::new(DESK_ASKS_MAX), Semaphore::new(DESK_LISTINGS_MAX));
+        Desk(Arc::new(Inner { ports, keyed, day, asks, listings }))
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.0.ports.len()
+    }
+
+    /// The shard that a client lives on, or that keeps what is retained for a topic.
+    pub fn home(&self, client_id_or_topic: &str) -> usize {
+        self.0.keyed.home(client_id_or_topic, self.shards().max(1))
+    }
+
+    /// The key of a client identifier: the publisher of a message in its name.
+    pub fn key(&self, client_id: &str) -> u64 {
+        self.0.keyed.key(client_id)
+    }
+
+    /// The time of day of a moment of the shards' clock.
+    pub fn time_of_day(&self, moment: Moment) -> SystemTime {
+        self.0.day + moment.duration()
+    }
+
+    /// The moment of the shards' clock at a time of day; its first one for all before it.
+    pub fn moment(&self, time: SystemTime) -> Moment {
+        let since = time.duration_since(self.0.day).unwrap_or(Duration::ZERO);
+        Moment(since.as_millis() as u64)
+    }
+
+    /// Asks one shard.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        shard: usize,
+        ask: impl FnOnce(Reply<T>) -> Ask,
+    ) -> Result<T, Away> {
+        let _permit = self.0.asks.acquire().await.map_err(|_| Away)?;
+        let (sender, answer) = oneshot::channel();
+        // Whoever asked may have given up.
+        let reply = Reply::new(move |answer| drop(sender.send(answer)));
+        let port = self.0.ports.get(shard).ok_or(Away)?;
+        if !port(ask(reply)) {
+            return Err(Away);
+        }
+        answer.await.map_err(|_| Away)
+    }
+
+    /// Asks the shard that a client lives on, or that keeps what is retained for a topic.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn ask_home<T: Send + 'static>(
+        &self,
+        client_id_or_topic: &str,
+        ask: impl FnOnce(Reply<T>) -> Ask,
+    ) -> Result<T, Away> {
+        self.ask(self.home(client_id_or_topic), ask).await
+    }
+
+    /// Asks each shard, one after the other; the answers are in their order.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn ask_all<T: Send + 'static>(&self, ask: impl Fn(Reply<T>) -> Ask) -> Result<Vec<T>, Away> {
+        let mut answers = Vec::with_capacity(self.shards());
+        for shard in 0..self.shards() {
+            answers.push(self.ask(shard, &ask).await?);
+        }
+        Ok(answers)
+    }
+
+    /// Lists up to `limit` rows over all shards, from a position on and behind `skip` further ones.
+    /// `listing` is a variant of [`Listing`].
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn list<Q: Clone, R: Send + 'static>(
+        &self,
+        listing: fn(Box<Cursor<Q, R>>) -> Listing,
+        query: &Q,
+        from: Position,
+        mut skip: u64,
+        limit: usize,
+    ) -> Result<Listed<R>, Away> {
+        let _permit = self.0.listings.acquire().await.map_err(|_| Away)?;
+        let mut rows = Vec::new();
+        let mut at = from;
+        while at.shard < self.shards() {
+            let left = (limit - rows.len()).min(DESK_PAGE_ROWS_MAX);
+            let wanted = Wanted { from: at.place.clone(), skip, limit: left, count: false };
+            let page = self.page(at.shard, listing, query, wanted).await?;
+            skip -= skip.min(page.matched - page.rows.len() as u64);
+            rows.extend(page.rows);
+            match page.next {
+                Some(place) => {
+                    at.place = place;
+                    if rows.len() >= limit {
+                        return Ok(Listed { rows, next: Some(at) });
+                    }
+                }
+                None => at = Position { shard: at.shard + 1, place: Place::default() },
+            }
+        }
+        Ok(Listed { rows, next: None })
+    }
+
+    /// How many rows a listing has over all shards.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn count<Q: Clone, R: Send + 'static>(
+        &self,
+        listing: fn(Box<Cursor<Q, R>>) -> Listing,
+        query: &Q,
+    ) -> Result<u64, Away> {
+        let mut count = 0;
+        for shard in 0..self.shards() {
+            let wanted = Wanted { from: Place::default(), skip: 0, limit: 0, count: true };
+            count += self.page(shard, listing, query, wanted).await?.matched;
+        }
+        Ok(count)
+    }
+
+    async fn page<Q: Clone, R: Send + 'static>(
+        &self,
+        shard: usize,
+        listing: fn(Box<Cursor<Q, R>>) -> Listing,
+        query: &Q,
+        wanted: Wanted,
+    ) -> Result<Page<R>, Away> {
+        let query = query.clone();
+        self.ask(shard, move |reply| Ask::List(listing(Box::new(Cursor::new(query, wanted, reply))))).await
+    }
+}

@@ -1,0 +1,243 @@
+//! The operator's commands and the questions of the management thread.
+//!
+//! Commands are popped before the tails of the control rings are read and obeyed after they are drained. What a
+//! question changes is announced before its answer leaves. So whoever has an answer finds what it tells of, on
+//! whichever shard it asks next.
+
+use super::sessions::End;
+use super::{Command, Handover, Shard, retain};
+use crate::codec::{ReasonCode, RetainHandling, SubscribeOptions};
+use crate::desk::{Ask, Cost, Listing, Published, Reply, Totals};
+use crate::io::Io;
+use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_DESK_ASKS, TICK_DESK_COST};
+use crate::message::{Message, QoS};
+use crate::topic::parse_subscription;
+use std::collections::VecDeque;
+
+/// What is under way for the management thread. How much that is at most is for the asker to bound.
+#[derive(Default)]
+pub(super) struct Desk {
+    commands: VecDeque<Command>,
+    /// Small questions that are not answered yet.
+    asks: VecDeque<Ask>,
+    /// Listings; the first one moves on.
+    listings: VecDeque<Listing>,
+    /// Messages that wait for room on a target or for an earlier one that is handed out.
+    publishing: VecDeque<(Message, Reply<Published>)>,
+    /// Answers, each with the mark that must have been flushed before it leaves.
+    held: VecDeque<(u64, Box<dyn FnOnce() + Send>)>,
+}
+
+impl Desk {
+    /// Whether nothing is left that the next tick could do.
+    pub fn is_idle(&self) -> bool {
+        self.asks.is_empty() && self.listings.is_empty()
+    }
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    /// Pops what was asked and commanded.
+    pub(super) fn take_commands(&mut self) {
+        self.desk.commands.extend(self.commands.try_iter());
+    }
+
+    /// Does what was commanded, and answers what is small.
+    pub(super) fn obey(&mut self) {
+        while let Some(command) = self.desk.commands.pop_front() {
+            match command {
+                Command::Listen { spec, reply } => {
+                    let error = self.io.listen(spec).err();
+                    // Whoever asked may have given up.
+                    let _ = reply.send((spec.addr, error));
+                }
+                Command::Reload(options) => {
+                    self.retained.set_options(retain::retained_options(&options, self.shards.into()));
+                    self.local.options = options;
+                }
+                Command::Ask(ask) => {
+                    self.local.counters.asks += 1;
+                    match ask {
+                        Ask::List(listing) => self.desk.listings.push_back(listing),
+                        small => self.desk.asks.push_back(small),
+                    }
+                }
+                Command::Drain { within_ms } => self.start_drain(within_ms),
+            }
+        }
+        for _ in 0..TICK_DESK_ASKS {
+            // What a question changes is announced; that must not pile up.
+            if self.mesh.overflow_len() > OVERFLOW_BACKGROUND_MAX {
+                return;
+            }
+            let Some(ask) = self.desk.asks.pop_front() else { return };
+            self.answer(ask);
+        }
+    }
+
+    /// Answers a small question.
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Totals(reply) => reply.send(self.totals()),
+            Ask::Client { client_id, reply } => {
+                let session = self.client(&client_id).and_then(|index| self.local.sessions.get(index));
+                reply.send(session.map(|session| Box::new(self.client_row(session))));
+            }
+            Ask::Kick { client_id, reply } => {
+                let known = self.kick(&client_id);
+                self.hold(reply, known);
+            }
+            Ask::Publish { message, reply } => {
+                self.desk.publishing.push_back((message, reply));
+                self.publish_asked();
+            }
+            Ask::Subscribe { client_id, filter, qos, reply } => {
+                let code = self.subscribe_client(&client_id, &filter, qos);
+                self.hold(reply, code.map(|code| code.0));
+            }
+            Ask::Unsubscribe { client_id, filter, reply } => {
+                let code = self.unsubscribe_client(&client_id, &filter);
+                self.hold(reply, code.map(|code| code.0));
+            }
+            Ask::Forget { topic, reply } => {
+                let known = self.retained.get(&topic, self.local.now).is_some();
+                let stamp = self.mesh.stamp();
+                self.clear_retained(&topic, stamp);
+                reply.send(known);
+            }
+            Ask::List(listing) => self.desk.listings.push_back(listing),
+        }
+    }
+
+    /// Goes on with what takes more than one tick.
+    pub(super) fn run_desk(&mut self) {
+        self.publish_asked();
+        if self.desk.listings.is_empty() {
+            return;
+        }
+        let begin = self.io.now_us();
+        let mut cost = Cost::new(TICK_DESK_COST);
+        while let (true, Some(listing)) = (cost.left() > 0, self.desk.listings.pop_front()) {
+            if let Some(unfinished) = self.go_on(listing, &mut cost) {
+                self.desk.listings.push_front(unfinished);
+            }
+        }
+        let took = self.io.now_us() - begin;
+        let counters = &mut self.local.counters;
+        counters.listing_ticks += 1;
+        counters.listing_us_max = counters.listing_us_max.max(took);
+    }
+
+    /// Moves a listing on; gives it back unless it is complete, in which case it was answered.
+    fn go_on(&self, listing: Listing, cost: &mut Cost) -> Option<Listing> {
+        macro_rules! part {
+            ($kind:ident, $cursor:ident, $list:ident) => {{
+                let mut cursor = $cursor;
+                if self.$list(&mut cursor, cost) {
+                    cursor.finish();
+                    return None;
+                }
+                Some(Listing::$kind(cursor))
+            }};
+        }
+        match listing {
+            Listing::Clients(cursor) => part!(Clients, cursor, list_clients),
+            Listing::Subscriptions(cursor) => part!(Subscriptions, cursor, list_subscriptions),
+            Listing::Routes(cursor) => part!(Routes, cursor, list_routes),
+            Listing::Retained(cursor) => part!(Retained, cursor, list_retained),
+            Listing::Losses(cursor) => part!(Losses, cursor, list_losses),
+        }
+    }
+
+    /// Gives an answer once everything that was handed to the mesh so far is with the other shards.
+    fn hold<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
+        self.desk.held.push_back((self.mesh.mark(), Box::new(move || reply.send(answer))));
+    }
+
+    /// Gives the answers that waited for the flush that just was.
+    pub(super) fn release_answers(&mut self) {
+        if self.desk.held.is_empty() {
+            return;
+        }
+        let flushed = self.mesh.flushed();
+        while self.desk.held.front().is_some_and(|(mark, _)| *mark <= flushed) {
+            let Some((_, answer)) = self.desk.held.pop_front() else { return };
+            answer();
+        }
+    }
+
+    fn totals(&self) -> Box<Totals> {
+        let counters = self.counters();
+        Box::new(Totals {
+            shard: self.me,
+            now: self.local.now,
+            losses: self.local.ledger.losses(),
+            sessions: self.local.clients(),
+            online: (counters.connects - counters.disconnects) as usize,
+            driver: self.io.stats(),
+            driver_text: self.io.describe(),
+            routes: self.trie.stats(),
+            retained: (self.retained.len(), self.retained.bytes()),
+            counters,
+        })
+    }
+
+    pub(super) fn client(&self, client_id: &str) -> Option<u32> {
+        self.local.session_of(client_id, self.local.keyed.key(client_id))
+    }
+
+    /// Closes a client's connection, and ends its session.
+    fn kick(&mut self, client_id: &str) -> bool {
+        let Some(index) = self.client(client_id) else { return false };
+        let conn = self.local.sessions.get(index).and_then(|session| session.conn);
+        if let Some(conn) = conn {
+            self.disconnect(conn, ReasonCode::ADMINISTRATIVE_ACTION, "kicked by the operator", End::Lost);
+        }
+        // Without a connection, a session that does not expire later has ended already.
+        if self.client(client_id) == Some(index) {
+            self.end_session(index);
+        }
+        true
+    }
+
+    /// Publishes, in order, what has room.
+    fn publish_asked(&mut self) {
+        while let Some((message, reply)) = self.desk.publishing.pop_front() {
+            match self.try_asked(&message) {
+                Some(published) => self.hold(reply, published),
+                None => {
+                    self.desk.publishing.push_front((message, reply));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Subscribes a connected client on its behalf.
+    fn subscribe_client(&mut self, client_id: &str, filter: &str, qos: QoS) -> Option<ReasonCode> {
+        let index = self.client(client_id)?;
+        let conn = self.local.sessions.get(index)?.conn?;
+        let (retain_as_published, retain_handling) = (false, RetainHandling::Send);
+        let options = SubscribeOptions { qos, no_local: false, retain_as_published, retain_handling };
+        let mut jobs = Vec::new();
+        let code = match self.subscribe(conn, index, filter, options, 0, &mut jobs) {
+            Ok(code) => code,
+            Err(fault) => fault.code,
+        };
+        self.announce_groups();
+        self.add_scans(index, jobs);
+        Some(code)
+    }
+
+    /// Ends a subscription of a connected client on its behalf.
+    fn unsubscribe_client(&mut self, client_id: &str, filter: &str) -> Option<ReasonCode> {
+        let index = self.client(client_id)?;
+        self.local.sessions.get(index)?.conn?;
+        let levels_max = self.local.options.max_topic_levels as usize;
+        let code = match parse_subscription(filter, levels_max) {
+            Ok(from) => self.unsubscribe(index, &from),
+            Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
+        };
+        self.announce_groups();
+        Some(code)
+    }
+}
