@@ -14,6 +14,7 @@
 //! `coverage.toml` says of each statement of both standards whom it binds, and which cases check it or why none
 //! can; `BLESS=1 cargo test --test spec coverage` writes the names of the cases into it.
 
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod coverage;

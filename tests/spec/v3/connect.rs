@@ -33,8 +33,8 @@ fn a_first_packet_other_than_connect_ends_the_connection(s: &Scene) {
     let first = [
         Pub::new("t", "x").bytes(),
         Pub::new("t", "x").qos(1, 1).bytes(),
-        ack(PUBACK, 1),
-        ack(PUBREL, 1),
+        ack_bytes(PUBACK, 1),
+        ack_bytes(PUBREL, 1),
         subscribe_bytes(1, &[("t", 0)]),
         unsubscribe_bytes(1, &["t"]),
         PINGREQ.to_vec(),

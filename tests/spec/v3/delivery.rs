@@ -54,14 +54,14 @@ fn messages_are_sent_with_dup_0_and_unused_identifiers(s: &Scene) {
         Pub::new(&topic, n.to_string()).qos(1, 1).send(&mut publisher);
     }
     sub.ping();
-    sub.send_raw(&ack(PUBACK, open[0]));
+    sub.send_raw(&ack_bytes(PUBACK, open[0]));
     expect(&mut sub, "32");
     sub.ping();
     // QoS 2 makes room at its PUBCOMP, not at its PUBREC.
-    sub.send_raw(&ack(PUBREC, open[1]));
-    raw(&mut sub, &ack(PUBREL, open[1]));
+    sub.send_raw(&ack_bytes(PUBREC, open[1]));
+    raw(&mut sub, &ack_bytes(PUBREL, open[1]));
     sub.ping();
-    sub.send_raw(&ack(PUBCOMP, open[1]));
+    sub.send_raw(&ack_bytes(PUBCOMP, open[1]));
     expect(&mut sub, "33");
 }
 
@@ -86,11 +86,11 @@ fn the_steps_of_qos_2_to_a_client(s: &Scene) {
     let id = id_of(&expect(&mut sub, "x"));
     // PUBREL comes after each PUBREC, and no PUBLISH again.
     for _ in 0..3 {
-        sub.send_raw(&ack(PUBREC, id));
-        raw(&mut sub, &ack(PUBREL, id));
+        sub.send_raw(&ack_bytes(PUBREC, id));
+        raw(&mut sub, &ack_bytes(PUBREL, id));
         sub.ping();
     }
-    sub.send_raw(&ack(PUBCOMP, id));
+    sub.send_raw(&ack_bytes(PUBCOMP, id));
     sub.ping();
 }
 
@@ -101,14 +101,14 @@ fn the_steps_of_qos_2_from_a_client(s: &Scene) {
     let mut publisher = peer(s, "pub");
     for n in 0..3 {
         publisher.send_raw(&Pub::new(&topic, n.to_string()).qos(2, 5).bytes());
-        raw(&mut publisher, &ack(PUBREC, 5));
-        publisher.send_raw(&ack(PUBREL, 5));
-        raw(&mut publisher, &ack(PUBCOMP, 5));
+        raw(&mut publisher, &ack_bytes(PUBREC, 5));
+        publisher.send_raw(&ack_bytes(PUBREL, 5));
+        raw(&mut publisher, &ack_bytes(PUBCOMP, 5));
         // The same identifier is a new message then, with DUP as well.
         publisher.send_raw(&Pub::new(&topic, format!("{n} with DUP")).qos(2, 5).dup().bytes());
-        raw(&mut publisher, &ack(PUBREC, 5));
-        publisher.send_raw(&ack(PUBREL, 5));
-        raw(&mut publisher, &ack(PUBCOMP, 5));
+        raw(&mut publisher, &ack_bytes(PUBREC, 5));
+        publisher.send_raw(&ack_bytes(PUBREL, 5));
+        raw(&mut publisher, &ack_bytes(PUBCOMP, 5));
         take_all(&mut sub, &[n.to_string(), format!("{n} with DUP")]);
     }
     sub.ping();
@@ -121,15 +121,15 @@ fn a_repeated_qos_2_publish_is_not_delivered_again(s: &Scene) {
     let mut publisher = peer(s, "pub");
     for id in [5, 6] {
         publisher.send_raw(&Pub::new(&topic, id.to_string()).qos(2, id).bytes());
-        raw(&mut publisher, &ack(PUBREC, id));
+        raw(&mut publisher, &ack_bytes(PUBREC, id));
         for again in [Pub::new(&topic, "again").qos(2, id), Pub::new(&topic, "again").qos(2, id).dup()] {
             publisher.send_raw(&again.bytes());
-            raw(&mut publisher, &ack(PUBREC, id));
+            raw(&mut publisher, &ack_bytes(PUBREC, id));
         }
     }
     for id in [5, 6] {
-        publisher.send_raw(&ack(PUBREL, id));
-        raw(&mut publisher, &ack(PUBCOMP, id));
+        publisher.send_raw(&ack_bytes(PUBREL, id));
+        raw(&mut publisher, &ack_bytes(PUBCOMP, id));
     }
     Pub::new(&topic, "next").qos(2, 5).send(&mut publisher);
     take_all(&mut sub, &["5", "6", "next"]);
@@ -164,13 +164,13 @@ fn acknowledgements_come_in_the_order_of_the_messages(s: &Scene) {
         let all: Vec<u8> = ids.clone().flat_map(|id| Pub::new(&topic, "x").qos(qos, id).bytes()).collect();
         publisher.send_raw(&all);
         for id in ids.clone() {
-            raw(&mut publisher, &ack(first, id));
+            raw(&mut publisher, &ack_bytes(first, id));
         }
         if qos == 2 {
-            let all: Vec<u8> = ids.clone().flat_map(|id| ack(PUBREL, id)).collect();
+            let all: Vec<u8> = ids.clone().flat_map(|id| ack_bytes(PUBREL, id)).collect();
             publisher.send_raw(&all);
             for id in ids {
-                raw(&mut publisher, &ack(PUBCOMP, id));
+                raw(&mut publisher, &ack_bytes(PUBCOMP, id));
             }
         }
     }
@@ -187,9 +187,9 @@ fn pubrel_comes_in_the_order_of_pubrec(s: &Scene) {
         ids.push(id_of(&expect(&mut sub, &n.to_string())));
     }
     ids.rotate_left(7);
-    sub.send_raw(&ids.iter().flat_map(|id| ack(PUBREC, *id)).collect::<Vec<_>>());
+    sub.send_raw(&ids.iter().flat_map(|id| ack_bytes(PUBREC, *id)).collect::<Vec<_>>());
     for id in ids {
-        raw(&mut sub, &ack(PUBREL, id));
+        raw(&mut sub, &ack_bytes(PUBREL, id));
     }
 }
 

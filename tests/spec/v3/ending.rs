@@ -36,7 +36,7 @@ fn a_client_that_pings_stays(s: &Scene) {
         s.pass(Duration::from_millis(250));
         match n % 3 {
             0 => peer.ping(),
-            1 => Pub::new(s.topic("t"), "x").qos(1, 1).send(&mut peer),
+            1 => assert!(!Pub::new(s.topic("t"), "x").qos(1, 1).send(&mut peer).is_error()),
             _ => subscribe(&mut peer, &s.topic("u"), 0),
         }
     }

@@ -65,10 +65,10 @@ fn flags_of_the_server_are_as_listed(s: &Scene) {
     assert_eq!(pubrec.bytes(), [0x50, 2, 0, 9]);
     assert_eq!(message.bytes()[0], 0x34);
     let id = id_of(&message.message().expect("a PUBLISH"));
-    peer.send_raw(&ack(PUBREC, id));
-    raw(&mut peer, &ack(0x62, id));
-    peer.send_raw(&ack(PUBREL, 9));
-    raw(&mut peer, &ack(0x70, 9));
+    peer.send_raw(&ack_bytes(PUBREC, id));
+    raw(&mut peer, &ack_bytes(0x62, id));
+    peer.send_raw(&ack_bytes(PUBREL, 9));
+    raw(&mut peer, &ack_bytes(0x70, 9));
 }
 
 fn packet_identifier_0_ends_the_connection(s: &Scene) {
@@ -77,7 +77,7 @@ fn packet_identifier_0_ends_the_connection(s: &Scene) {
     faulty(s, &subscribe_bytes(0, &[("t", 0)]));
     faulty(s, &unsubscribe_bytes(0, &["t"]));
     for first in [PUBACK, PUBREC, PUBREL, PUBCOMP] {
-        faulty(s, &ack(first, 0));
+        faulty(s, &ack_bytes(first, 0));
     }
 }
 
@@ -92,7 +92,7 @@ fn packet_identifiers_of_the_server_are_not_in_use(s: &Scene) {
         let id = id_of(&expect(&mut sub, &n.to_string()));
         assert!(id != 0 && used.insert(id), "{id} is in use: {used:?}");
         if n % 4 == 0 {
-            sub.send_raw(&ack(PUBACK, id));
+            sub.send_raw(&ack_bytes(PUBACK, id));
             used.remove(&id);
         }
     }
@@ -235,12 +235,12 @@ fn what_the_standard_has_suffices(s: &Scene) {
             if let Some(message) = got.message() {
                 assert_eq!((message.text(), message.qos as u8), ("x", qos));
                 if qos == 1 {
-                    peer.send_raw(&ack(PUBACK, id_of(&message)));
+                    peer.send_raw(&ack_bytes(PUBACK, id_of(&message)));
                 } else if qos == 2 {
-                    peer.send_raw(&ack(PUBREC, id_of(&message)));
+                    peer.send_raw(&ack_bytes(PUBREC, id_of(&message)));
                     let id = id_of(&message);
-                    raw_among(&mut peer, &ack(PUBREL, id), &ack(PUBREC, 5), &mut seen);
-                    peer.send_raw(&ack(PUBCOMP, id));
+                    raw_among(&mut peer, &ack_bytes(PUBREL, id), &ack_bytes(PUBREC, 5), &mut seen);
+                    peer.send_raw(&ack_bytes(PUBCOMP, id));
                     if seen.contains(&0x50) {
                         break;
                     }
@@ -254,8 +254,8 @@ fn what_the_standard_has_suffices(s: &Scene) {
         };
         assert_eq!(seen.iter().copied().collect::<Vec<_>>(), wanted);
         if qos == 2 {
-            peer.send_raw(&ack(PUBREL, 5));
-            raw(&mut peer, &ack(PUBCOMP, 5));
+            peer.send_raw(&ack_bytes(PUBREL, 5));
+            raw(&mut peer, &ack_bytes(PUBCOMP, 5));
         }
     }
     unsubscribe(&mut peer, &[&topic]);

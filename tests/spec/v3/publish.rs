@@ -89,8 +89,8 @@ fn the_answer_is_that_of_the_qos(s: &Scene) {
     raw(&mut peer, &[0x50, 2, 0, 4]);
     // A PUBREL is answered, of an unknown identifier as well.
     for id in [4, 4, 9] {
-        peer.send_raw(&ack(PUBREL, id));
-        raw(&mut peer, &ack(PUBCOMP, id));
+        peer.send_raw(&ack_bytes(PUBREL, id));
+        raw(&mut peer, &ack_bytes(PUBCOMP, id));
     }
 }
 

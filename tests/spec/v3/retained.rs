@@ -56,7 +56,7 @@ fn a_wildcard_subscription_gets_each_retained_message_it_matches(s: &Scene) {
             .map(|_| {
                 let got = late.expect_message();
                 assert!(got.retain && got.topic == s.topic(got.text()), "{got:?}");
-                late.send_raw(&ack(PUBACK, id_of(&got)));
+                late.send_raw(&ack_bytes(PUBACK, id_of(&got)));
                 got.text().to_owned()
             })
             .collect();

@@ -181,7 +181,7 @@ fn an_unacknowledged_qos_1_message_is_sent_again(s: &Scene) {
         let got = expect(&mut peer, "again");
         assert_eq!((got.dup, got.qos as u8, id_of(&got)), (true, 1, id_of(&first)));
     }
-    peer.send_raw(&ack(PUBACK, id_of(&first)));
+    peer.send_raw(&ack_bytes(PUBACK, id_of(&first)));
     peer.ping();
     peer.cut();
     let mut peer = lasting(s, "a", true);
@@ -203,16 +203,16 @@ fn an_unacknowledged_qos_2_message_is_sent_again_at_its_step(s: &Scene) {
         assert_eq!((got.dup, got.qos as u8, id_of(&got)), (true, 2, id));
     }
     // After it: the PUBREL alone.
-    peer.send_raw(&ack(PUBREC, id));
-    raw(&mut peer, &ack(PUBREL, id));
+    peer.send_raw(&ack_bytes(PUBREC, id));
+    raw(&mut peer, &ack_bytes(PUBREL, id));
     for _ in 0..2 {
         peer.cut();
         peer = lasting(s, "a", true);
-        raw(&mut peer, &ack(PUBREL, id));
+        raw(&mut peer, &ack_bytes(PUBREL, id));
         peer.ping();
     }
     // After PUBCOMP: nothing.
-    peer.send_raw(&ack(PUBCOMP, id));
+    peer.send_raw(&ack_bytes(PUBCOMP, id));
     peer.ping();
     peer.cut();
     let mut peer = lasting(s, "a", true);
@@ -230,9 +230,9 @@ fn what_is_sent_again_keeps_its_order(s: &Scene) {
     let ids: Vec<u16> = (0..12).map(|n: u8| id_of(&expect(&mut peer, &n.to_string()))).collect();
     // Some are acknowledged, out of order; of some of QoS 2 the PUBREC.
     for (n, first) in [(4, PUBACK), (2, PUBACK), (7, PUBREC), (3, PUBREC)] {
-        peer.send_raw(&ack(first, ids[n]));
+        peer.send_raw(&ack_bytes(first, ids[n]));
         if first == PUBREC {
-            raw(&mut peer, &ack(PUBREL, ids[n]));
+            raw(&mut peer, &ack_bytes(PUBREL, ids[n]));
         }
     }
     peer.ping();
@@ -252,7 +252,7 @@ fn what_is_sent_again_keeps_its_order(s: &Scene) {
     assert_eq!(messages[..8], wanted);
     assert_eq!((&*messages[8].0, messages[8].2, messages.len()), ("new", false, 9));
     releases.sort_unstable();
-    let mut wanted = [3, 7].map(|n: usize| ack(PUBREL, ids[n]));
+    let mut wanted = [3, 7].map(|n: usize| ack_bytes(PUBREL, ids[n]));
     wanted.sort_unstable();
     assert_eq!(releases, wanted);
 }
@@ -266,17 +266,17 @@ fn a_qos_2_message_of_a_client_is_taken_once_over_reconnections(s: &Scene) {
     for n in 0..3 {
         // PUBLISH, and the connection is lost before the client has PUBREC; then again until it has.
         peer.send_raw(&publish(n).bytes());
-        raw(&mut peer, &ack(PUBREC, 5));
+        raw(&mut peer, &ack_bytes(PUBREC, 5));
         for _ in 0..2 {
             peer.cut();
             peer = lasting(s, "pub", true);
             peer.send_raw(&publish(n).dup().bytes());
-            raw(&mut peer, &ack(PUBREC, 5));
+            raw(&mut peer, &ack_bytes(PUBREC, 5));
         }
         // PUBREL, and the connection is lost before PUBCOMP.
         for _ in 0..3 {
-            peer.send_raw(&ack(PUBREL, 5));
-            raw(&mut peer, &ack(PUBCOMP, 5));
+            peer.send_raw(&ack_bytes(PUBREL, 5));
+            raw(&mut peer, &ack_bytes(PUBCOMP, 5));
             peer.cut();
             peer = lasting(s, "pub", true);
         }

@@ -40,7 +40,7 @@ fn wildcards_are_refused_where_they_are_not_available(s: &Scene) {
     let broker = s.with(&[("mqtt.wildcard_available", "false")]);
     let mut peer = Client::new(s.id("c")).login(&broker);
     let (all, one, plain) = (s.topic("#"), s.topic("+/x"), s.topic("a"));
-    let codes = subscribe_all(&mut peer, &[(&all, 0), (&plain, 1), (&one, 2)]);
+    let codes = subscribe_all(&mut peer, &[], &[(&all, 0), (&plain, 1), (&one, 2)]);
     assert_eq!(codes, [0x80, 1, 0x80]);
     Pub::new(s.topic("b/x"), "not this").send(&mut peer);
     Pub::new(&plain, "this").send(&mut peer);
@@ -74,7 +74,7 @@ fn the_same_filter_replaces_the_subscription(s: &Scene) {
     Pub::new(s.topic("u"), "this").qos(1, 1).send(&mut publisher);
     take(&mut sub, "this");
     // And two in one packet.
-    assert_eq!(subscribe_all(&mut sub, &[(&filter, 2), (&filter, 1)]), [2, 1]);
+    assert_eq!(subscribe_all(&mut sub, &[], &[(&filter, 2), (&filter, 1)]), [2, 1]);
     Pub::new(&topic, "the last counts").qos(2, 1).send(&mut publisher);
     assert_eq!(take(&mut sub, "the last counts").qos as u8, 1);
     Pub::new(s.topic("u"), "once").qos(1, 1).send(&mut publisher);
@@ -86,7 +86,7 @@ fn several_filters_are_several_subscriptions_and_one_answer(s: &Scene) {
     let filters: Vec<(&str, u8)> = names.iter().enumerate().map(|(n, f)| (&**f, (n % 3) as u8)).collect();
     let mut sub = peer(s, "sub");
     let wanted: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
-    assert_eq!(subscribe_all(&mut sub, &filters), wanted);
+    assert_eq!(subscribe_all(&mut sub, &[], &filters), wanted);
     let mut publisher = peer(s, "pub");
     for (topic, qos) in &filters {
         Pub::new(topic, topic).qos(2, 1).send(&mut publisher);
@@ -101,12 +101,12 @@ fn a_filter_that_fails_has_0x80_in_its_place(s: &Scene) {
     let (good, deep) = (s.topic("a"), s.topic("a/b/c/d"));
     let shared = format!("$share/g/{good}");
     let filters = [(&*good, 2), (&*deep, 2), (&*good, 1), (&*shared, 0), (&*deep, 0), (&*good, 0)];
-    assert_eq!(subscribe_all(&mut peer, &filters), [2, 0x80, 1, 0x80, 0x80, 0]);
+    assert_eq!(subscribe_all(&mut peer, &[], &filters), [2, 0x80, 1, 0x80, 0x80, 0]);
     let many = s.with(&[("mqtt.max_subscriptions", "2")]);
     let mut peer = Client::new(s.id("c")).login(&many);
     let names = ["1", "2", "3", "1"].map(|n| s.topic(n));
     let filters: Vec<(&str, u8)> = names.iter().map(|f| (&**f, 1)).collect();
-    assert_eq!(subscribe_all(&mut peer, &filters), [1, 1, 0x80, 1]);
+    assert_eq!(subscribe_all(&mut peer, &[], &filters), [1, 1, 0x80, 1]);
 }
 
 fn the_qos_is_the_lower_one(s: &Scene) {
@@ -129,7 +129,7 @@ fn a_lower_qos_is_granted_where_the_broker_has_no_more(s: &Scene) {
     let mut peer = Client::new(s.id("c")).login(&broker);
     let topics = ["0", "1", "2"].map(|n| s.topic(n));
     let filters: Vec<(&str, u8)> = topics.iter().zip(0..).map(|(f, qos)| (&**f, qos)).collect();
-    assert_eq!(subscribe_all(&mut peer, &filters), [0, 1, 1]);
+    assert_eq!(subscribe_all(&mut peer, &[], &filters), [0, 1, 1]);
 }
 
 fn an_unsubscribed_filter_is_the_same_in_each_byte(s: &Scene) {
@@ -180,21 +180,21 @@ fn a_delivery_under_way_is_completed_after_unsubscribe(s: &Scene) {
     let two = id_of(&expect(&mut sub, "two"));
     let three = id_of(&expect(&mut sub, "three"));
     unsubscribe(&mut sub, &[&topic]);
-    sub.send_raw(&ack(PUBREC, two));
-    raw(&mut sub, &ack(PUBREL, two));
+    sub.send_raw(&ack_bytes(PUBREC, two));
+    raw(&mut sub, &ack_bytes(PUBREL, two));
     sub.cut();
     let mut sub = client.login(&s.broker());
     let mut again = [sub.next(), sub.next(), sub.next()];
     again.sort_by_key(|packet| packet.bytes()[0] != PUBREL);
-    assert_eq!(again[0].bytes(), ack(PUBREL, two));
+    assert_eq!(again[0].bytes(), ack_bytes(PUBREL, two));
     let messages: Vec<_> = again[1..].iter().map(|p| p.message().expect("a PUBLISH")).collect();
     assert!(messages.iter().all(|m| m.dup), "{messages:?}");
     assert_eq!(messages.iter().map(|m| m.text()).collect::<Vec<_>>(), ["one", "three"]);
-    sub.send_raw(&ack(PUBACK, id_of(&messages[0])));
-    sub.send_raw(&ack(PUBCOMP, two));
-    sub.send_raw(&ack(PUBREC, three));
-    raw(&mut sub, &ack(PUBREL, three));
-    sub.send_raw(&ack(PUBCOMP, three));
+    sub.send_raw(&ack_bytes(PUBACK, id_of(&messages[0])));
+    sub.send_raw(&ack_bytes(PUBCOMP, two));
+    sub.send_raw(&ack_bytes(PUBREC, three));
+    raw(&mut sub, &ack_bytes(PUBREL, three));
+    sub.send_raw(&ack_bytes(PUBCOMP, three));
     sub.ping();
 }
 
@@ -209,7 +209,7 @@ fn several_filters_are_unsubscribed_with_one_answer(s: &Scene) {
     let names: Vec<String> = (0..20).map(|n| s.topic(&n.to_string())).collect();
     let filters: Vec<(&str, u8)> = names.iter().map(|name| (&**name, 1)).collect();
     let mut sub = peer(s, "sub");
-    subscribe_all(&mut sub, &filters);
+    subscribe_all(&mut sub, &[], &filters);
     // All but the last, and some that there are not.
     let mut gone: Vec<&str> = names[..19].iter().map(|name| &**name).collect();
     gone.insert(5, "never");

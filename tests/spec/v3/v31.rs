@@ -19,7 +19,7 @@ fn mqtt_3_1_is_served_in_its_own_form(s: &Scene) {
     let client = Client::lasting(s.id("c")).v31().username("user").password("password");
     let topic = s.topic("t");
     let mut peer = client.login(&s.broker());
-    assert_eq!(subscribe_all(&mut peer, &[(&topic, 2), (&s.topic("+/u"), 0)]), [2, 0]);
+    assert_eq!(subscribe_all(&mut peer, &[], &[(&topic, 2), (&s.topic("+/u"), 0)]), [2, 0]);
     leave(peer);
     Pub::new(&topic, "waits").qos(2, 1).send(&mut super::client::peer(s, "pub"));
     // The session is there, but CONNACK has no place to say it.
@@ -76,9 +76,9 @@ fn mqtt_3_1_has_dup_where_later_ones_reserve_it(s: &Scene) {
     peer.send_raw(&packet(0xAA, &[&two(2), &text(&topic)]));
     raw(&mut peer, &[0xB0, 2, 0, 2]);
     peer.send_raw(&Pub::new(&topic, "x").qos(2, 3).bytes());
-    raw(&mut peer, &ack(PUBREC, 3));
+    raw(&mut peer, &ack_bytes(PUBREC, 3));
     peer.send_raw(&packet(0x6A, &[&two(3)]));
-    raw(&mut peer, &ack(PUBCOMP, 3));
+    raw(&mut peer, &ack_bytes(PUBCOMP, 3));
 }
 
 fn the_level_belongs_to_its_name(s: &Scene) {

@@ -122,7 +122,7 @@ fn the_will_has_its_topic_payload_and_qos(s: &Scene) {
         let will = Will::new(s.topic("will"), &payload).qos(qos);
         Client::new(s.id("dying")).will(will).login(&s.broker()).cut();
         let got = take(&mut watcher, &payload);
-        assert_eq!((got.topic, got.qos as u8, got.retain), (s.topic("will"), qos, false));
+        assert_eq!((&*got.topic, got.qos as u8, got.retain), (&*s.topic("will"), qos, false));
     }
     Client::new(s.id("dying")).will(Will::new(s.topic("will"), "")).login(&s.broker()).cut();
     take(&mut watcher, "");

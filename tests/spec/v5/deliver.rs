@@ -1,7 +1,7 @@
 //! Which copies a subscriber gets, and how many at a time [3.3.4 and 4.9 of 5.0].
 
 use super::client::*;
-use crate::common::{Read, Received};
+use crate::common::Read;
 use crate::{Peer, Scene, cases};
 use ringmq::codec::{Property, ReasonCode};
 use ringmq::message::QoS;
@@ -59,7 +59,7 @@ fn overlapping_subscriptions_deliver_at_the_highest_qos(s: &Scene) {
 }
 
 /// Its Subscription Identifiers, sorted.
-fn ids(got: &Received) -> Vec<u32> {
+fn ids(got: &Delivery) -> Vec<u32> {
     let mut ids: Vec<u32> = properties_of(got)
         .into_iter()
         .filter_map(|p| match p {
@@ -205,7 +205,7 @@ fn the_server_keeps_to_receive_maximum(s: &Scene) {
     let first: Vec<_> = ["1", "2", "3"].map(|n| expect(&mut sub, n)).into();
     expect(&mut sub, "free");
     sub.ping();
-    let id = |got: &Received| publish_of(got).packet_id.expect("QoS 1 and 2").get();
+    let id = |got: &Delivery| id_of(got);
     // 1 and 3 are of QoS 2, 2 of QoS 1. PUBREC alone frees nothing.
     sub.send_raw(&ack_bytes(0x50, id(&first[0])));
     assert_eq!(ack(&mut sub, 0x62, id(&first[0])), ReasonCode::SUCCESS);

@@ -1,7 +1,6 @@
 //! PUBLISH: its flags, its properties, and what is retained [3.3.1 and 3.3.2 of 5.0].
 
 use super::client::*;
-use crate::common::Received;
 use crate::raw::{packet, properties, text, two};
 use crate::{Peer, Scene, cases};
 use ringmq::codec::{Property, ReasonCode};
@@ -285,7 +284,7 @@ fn with_everything(topic: &str) -> Pub {
         .with(p_user("z", "0"))
 }
 
-fn holds_everything(got: &Received) {
+fn holds_everything(got: &Delivery) {
     let all = properties_of(got);
     let user = Property::UserProperty;
     let users: Vec<_> = all.iter().filter(|p| matches!(p, Property::UserProperty(..))).copied().collect();
@@ -329,7 +328,7 @@ fn properties_are_passed_on_unaltered(s: &Scene) {
 }
 
 /// Message Expiry Interval of a PUBLISH.
-fn expiry(got: &Received) -> Option<u32> {
+fn expiry(got: &Delivery) -> Option<u32> {
     properties_of(got).into_iter().find_map(|p| match p {
         Property::MessageExpiryInterval(s) => Some(s),
         _ => None,
