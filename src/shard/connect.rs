@@ -140,7 +140,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// The session for a CONNECT: resumed, or new. Whoever is attached to it is told 0x8E [MQTT-3.1.4-3].
     fn take_session(&mut self, client_id: &str, key: u64, clean_start: bool) -> (u32, bool) {
-        if let Some(index) = self.local.session_of(client_id, key) {
+        if let Some(index) = self.local.session_of(client_id, key)
+            && self.survives(index)
+        {
             let session = self.local.sessions.get(index);
             let old = session.and_then(|s| s.conn);
             let resumes = !clean_start && session.is_some_and(|s| s.expiry_s > 0);

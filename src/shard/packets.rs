@@ -306,11 +306,13 @@ impl<I: Io<Handover>> Shard<I> {
         if let Some(session) = self.local.sessions.get_mut(index) {
             for property in d.properties.iter() {
                 let Property::SessionExpiryInterval(s) = property else { continue };
+                // Where the operator allows 0 alone, it may have been another one in CONNECT.
+                let s = s.min(self.local.options.session_expiry_max_s);
                 if session.expiry_s == 0 && s != 0 {
                     let text = "expected Session Expiry Interval 0 as in CONNECT";
                     return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text)); // [MQTT-3.14.2-2]
                 }
-                session.expiry_s = s.min(self.local.options.session_expiry_max_s);
+                session.expiry_s = s;
             }
         }
         let end = if d.code == ReasonCode::SUCCESS { End::Normal } else { End::Lost };

@@ -86,29 +86,36 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// A delayed will or the end of a session may be due. `due` is the timer's own moment.
     pub(super) fn handle_session_timer(&mut self, index: u32, due: Moment) {
-        let now = self.local.now;
         let Some(session) = self.local.sessions.get_mut(index) else { return };
         // A later one was filed in the place of this one, or an earlier one, which has gone on since.
         if session.timer_at != due {
             return;
         }
         session.timer_at = Moment::NEVER;
-        if session.conn.is_some() || session.ended {
+        if session.conn.is_some() || !self.survives(index) {
             return;
         }
-        if let Some(will) = session.will.take_if(|w| w.due <= now) {
-            self.publish_will(Some(will.message(now)));
-        }
-        let Some(session) = self.local.sessions.get_mut(index) else { return };
-        if session.ends_at <= now {
-            self.local.counters.expired_sessions += 1;
-            self.end_session(index);
-            return;
-        }
+        let Some(session) = self.local.sessions.get(index) else { return };
         let due = session.will.as_ref().map_or(Moment::NEVER, |w| w.due).min(session.ends_at);
         if due != Moment::NEVER {
             self.session_timer(index, due);
         }
+    }
+
+    /// Publishes the will of a session without connection if it is due, and ends the session if its time is over;
+    /// false then. Timers are coarse: whoever comes back before they fire finds what they would have left.
+    pub(super) fn survives(&mut self, index: u32) -> bool {
+        let now = self.local.now;
+        let Some(session) = self.local.sessions.get_mut(index).filter(|s| !s.ended) else { return false };
+        let over = session.ends_at <= now;
+        if let Some(will) = session.will.take_if(|w| w.due <= now) {
+            self.publish_will(Some(will.message(now)));
+        }
+        if over {
+            self.local.counters.expired_sessions += 1;
+            self.end_session(index);
+        }
+        !over
     }
 
     /// Ends a session: its will is published, what it had queued is counted, its subscriptions go.

@@ -205,7 +205,8 @@ pub fn summary() -> String {
                 cases.flat_map(|case| case.ids).map(|id| format!("MQTT-{id}")).collect();
             ids.intersection(&all).cloned().collect::<BTreeSet<_>>()
         };
-        let (tested, simulated) = (tested_by(&|_| true), tested_by(&|case| case.sockets.is_none()));
+        let tested = tested_by(&|_| true);
+        let [sockets, simulation] = [true, false].map(|on| tested_by(&|case| case.runs_on(on)).len());
         let untested: Vec<_> = all
             .difference(&tested)
             .map(|id| (id, entries.get(id).and_then(|entry| entry.reason.as_deref()).unwrap_or("missing")))
@@ -214,12 +215,11 @@ pub fn summary() -> String {
         let (client, unobservable) = (count("client"), count("unobservable"));
         let _ = writeln!(
             text,
-            "coverage of MQTT {}: {} statements: {} tested on sockets, {} tested on the simulation ({} cases), \
-             {} reasoned ({client} bind the client alone, {unobservable} cannot be observed), {} missing",
+            "coverage of MQTT {}: {} statements: {} tested by {} cases ({sockets} on sockets, {simulation} on the \
+             simulation), {} reasoned ({client} bind the client alone, {unobservable} cannot be observed), {} missing",
             suite.standard,
             all.len(),
             tested.len(),
-            simulated.len(),
             suite.cases().count(),
             client + unobservable,
             count("missing"),
@@ -230,8 +230,8 @@ pub fn summary() -> String {
             }
         }
         for case in suite.cases() {
-            if let Some(why) = case.sockets {
-                let _ = writeln!(text, "  {} needs sockets: {why}", case.what);
+            if let Some(only) = case.only {
+                let _ = writeln!(text, "  {} runs on {only:?} alone", case.what);
             }
         }
     }

@@ -93,6 +93,12 @@ impl Broker {
         })
     }
 
+    /// From now on no connection can move to another shard, as if no table had room for it.
+    pub fn refuse_hand_overs(&self) {
+        let Broker::Simulated(machine) = self else { panic!("descriptors do not run out at will") };
+        machine.wire(|wire| wire.faults.enfile = 1_000);
+    }
+
     /// The operator stops it: clients are told.
     pub fn drain(&self) {
         match self {

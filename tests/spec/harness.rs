@@ -19,8 +19,29 @@ pub struct Case {
     pub what: &'static str,
     /// Fails by a panic.
     pub run: fn(&Scene),
-    /// Why it needs real sockets, where it does.
-    pub sockets: Option<&'static str>,
+    /// Where alone it can run, if not on both grounds.
+    pub only: Option<Only>,
+}
+
+/// The one ground that a case can run on, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "cases come and go")]
+pub enum Only {
+    /// Sockets.
+    Sockets(&'static str),
+    /// The simulation.
+    Simulation(&'static str),
+}
+
+impl Case {
+    /// Whether it runs there.
+    pub fn runs_on(&self, sockets: bool) -> bool {
+        match self.only {
+            None => true,
+            Some(Only::Sockets(_)) => sockets,
+            Some(Only::Simulation(_)) => !sockets,
+        }
+    }
 }
 
 /// The cases of one standard.
@@ -35,20 +56,20 @@ pub struct Suite {
     pub files: &'static [&'static [Case]],
 }
 
-/// Registers the functions of a file: `"3.1.0-1" "3.1.4-1" => the_function,` and so on. One that cannot run on
-/// the simulation says why: `"3.1.0-1" => the_function [sockets: "it …"],`.
+/// Registers the functions of a file: `"3.1.0-1" "3.1.4-1" => the_function,` and so on. One that can run on one
+/// ground alone names it and says why: `"3.1.0-1" => the_function [Simulation: "it …"],`.
 #[macro_export]
 macro_rules! cases {
-    (@why) => { None };
-    (@why $why:literal) => { Some($why) };
-    ($($($id:literal)+ => $run:ident $([sockets: $why:literal])?),+ $(,)?) => {
+    (@only) => { None };
+    (@only $ground:ident $why:literal) => { Some($crate::harness::Only::$ground($why)) };
+    ($($($id:literal)+ => $run:ident $([$ground:ident: $why:literal])?),+ $(,)?) => {
         /// The cases of this file.
         pub const CASES: &[$crate::harness::Case] = &[
             $($crate::harness::Case {
                 ids: &[$($id),+],
                 what: stringify!($run),
                 run: $run,
-                sockets: $crate::cases!(@why $($why)?),
+                only: $crate::cases!(@only $($ground $why)?),
             }),+
         ];
     };
@@ -134,8 +155,7 @@ pub fn run(suites: &'static [Suite]) -> ExitCode {
         if !names.iter().any(|name| wanted.takes(name)) {
             continue;
         }
-        let places =
-            PLACES.iter().filter(|place| case.sockets.is_none() || matches!(place, Place::Sockets(_)));
+        let places = PLACES.iter().filter(|place| case.runs_on(matches!(place, Place::Sockets(_))));
         for &place in places {
             jobs.extend(SHARDS.map(|shards| Job { names: names.clone(), case, place, shards }));
         }

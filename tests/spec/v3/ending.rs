@@ -9,6 +9,8 @@ cases! {
     "3.1.2-24" => a_client_that_pings_stays,
     "3.14.4-3" => what_was_sent_before_disconnect_counts,
     "3.14.1-1" "4.8.0-1" => a_disconnect_with_reserved_bits_is_none,
+    "4.8.0-2" => a_connect_that_meets_a_full_shard_is_told_and_closed
+        [Simulation: "descriptors do not run out on demand"],
 }
 
 fn each_pingreq_is_answered(s: &Scene) {
@@ -70,4 +72,22 @@ fn a_disconnect_with_reserved_bits_is_none(s: &Scene) {
         ends(&mut peer, wrong);
         take(&mut sub, &payload);
     }
+}
+
+fn a_connect_that_meets_a_full_shard_is_told_and_closed(s: &Scene) {
+    // A transient error while a packet is processed.
+    let broker = s.broker();
+    broker.refuse_hand_overs();
+    let mut refused = 0;
+    for n in 0..40 {
+        let (mut peer, answer) = Client::new(s.id(&n.to_string())).open(&broker);
+        if answer.bytes() == [0x20, 2, 0, 0] {
+            peer.ping();
+            continue;
+        }
+        assert_eq!(answer.bytes(), [0x20, 2, 0, 3], "{answer:?}");
+        peer.expect_closed();
+        refused += 1;
+    }
+    assert_eq!(refused > 0, s.shards() > 1, "{refused} of 40 were refused");
 }

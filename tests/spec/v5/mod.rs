@@ -7,6 +7,7 @@ mod deliver;
 mod ends;
 mod publish;
 mod qos;
+mod rules;
 mod strings;
 mod subscribe;
 mod topics;
@@ -30,6 +31,7 @@ pub const SUITE: Suite = Suite {
         qos::CASES,
         subscribe::CASES,
         ends::CASES,
+        rules::CASES,
         topics::CASES,
     ],
 };
