@@ -131,8 +131,26 @@ pub const HTTP_CONNECTIONS_MAX: usize = 256;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of the head of one HTTP request.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16_384;
-/// Bytes of the body of one HTTP request.
-pub const HTTP_BODY_BYTES_MAX: usize = 65_536;
+/// Bytes of the body of one HTTP request, unless configured otherwise.
+pub const HTTP_BODY_BYTES_DEFAULT: u64 = 1 << 20;
+/// HTTP requests that are served at once, on all connections together.
+pub const HTTP_REQUESTS_MAX: usize = 64;
+/// HTTP requests whose password waits to be hashed.
+pub const HTTP_HASHES_WAITING_MAX: usize = 16;
+/// Credentials of the HTTP API that are remembered as proven.
+pub const HTTP_PROVEN_MAX: usize = 256;
+/// Milliseconds that they are remembered.
+pub const HTTP_PROVEN_MS: u64 = 60_000;
+/// Names with passwords, tokens, or hosts that the HTTP API may be given.
+pub const HTTP_NAMES_MAX: usize = 256;
+/// Bytes of a bearer token at least: short ones can be guessed.
+pub const HTTP_TOKEN_BYTES_MIN: usize = 16;
+/// Bytes of a bearer token, a name with its hash, or a host at most.
+pub const HTTP_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of the secret of JSON Web Tokens at least [RFC 7518, 3.2].
+pub const HTTP_JWT_SECRET_BYTES_MIN: usize = 32;
+/// Seconds that clocks of those who make tokens and ours may differ.
+pub const HTTP_JWT_LEEWAY_S: u64 = 60;
 /// Milliseconds for the head of an HTTP request, counted from the answer before it.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// Milliseconds for the answer to one HTTP request.

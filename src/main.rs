@@ -1,7 +1,7 @@
 //! The command line: arguments → one function per command.
 
 use clap::{Args, Parser, Subcommand};
-use ringmq::api::{Api, Context, Facts, State};
+use ringmq::api::{Api, Auth, Facts, HttpOptions, State, hash_password};
 use ringmq::bench::{BenchArgs, bench};
 use ringmq::broker::Broker;
 use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
@@ -9,7 +9,6 @@ use ringmq::log::Log;
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -42,6 +41,8 @@ enum Command {
     },
     /// Prints the configuration file with every key, its meaning and its default.
     PrintConfig,
+    /// Reads a password from the terminal or standard input and prints its hash, for http.users.
+    HashPassword,
     /// Loads a broker with clients, checks every delivery, and reports rates and latencies.
     Bench(Box<BenchArgs>),
     /// Looks at the host and says what it lacks for so many clients.
@@ -58,9 +59,9 @@ struct Start {
     /// Serves MQTT here: an address with a port, or a port [default: [::]:1883, IPv4 and IPv6]. May be repeated.
     #[arg(long, value_name = "ADDR")]
     mqtt: Vec<String>,
-    /// Serves HTTP here, or "off" [default: 127.0.0.1:8081].
+    /// Serves HTTP here: an address with a port, a port of 127.0.0.1, or "off" [default: 127.0.0.1:8081]. May be repeated.
     #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
+    http: Vec<String>,
     /// Threads that serve clients [default: one for each core].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         Some(Command::Start(options)) => start(&options),
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::PrintConfig) => print(document().trim_end()),
+        Some(Command::HashPassword) => hash_from_input(),
         Some(Command::Bench(arguments)) => load(&arguments),
         Some(Command::Tune(arguments)) => tune(&arguments),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
@@ -145,6 +147,26 @@ fn check_config(file: &Path) -> ExitCode {
     }
 }
 
+/// The first line of the input is the password; only its end of line does not count.
+fn hash_from_input() -> ExitCode {
+    use std::io::IsTerminal;
+    if std::io::stdin().is_terminal() {
+        eprint!("password (it is shown): ");
+    }
+    let mut line = String::new();
+    if let Err(error) = std::io::stdin().read_line(&mut line) {
+        return fail(&format!("the password cannot be read: {error}"));
+    }
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return fail("expected a password as the first line of the input, got an empty one");
+    }
+    match hash_password(password.as_bytes()) {
+        Ok(hash) => print(&hash),
+        Err(line) => fail(&line),
+    }
+}
+
 fn complain(faults: &[Fault]) -> ExitCode {
     for fault in faults {
         eprintln!("ringmq: {fault}");
@@ -170,8 +192,10 @@ impl Start {
         if !self.mqtt.is_empty() {
             add("--mqtt", "mqtt.listen", &self.mqtt.join(","));
         }
+        if !self.http.is_empty() {
+            add("--http", "http.listen", &self.http.join(","));
+        }
         let rest = [
-            ("--http", "http.listen", &self.http),
             ("--shards", "broker.shards", &self.shards),
             ("--io", "broker.io", &self.io),
             ("--log", "log.level", &self.log),
@@ -218,13 +242,12 @@ fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String>
     runtime.block_on(async {
         // Before the shards start, so that no signal is missed once somebody can connect.
         let mut signals = Signals::new()?;
-        let api = Api::bind(&config.http.listen)
-            .map_err(|(addr, error)| listen_fault(addr, &error, "http.listen", "--http"))?;
+        let api = Api::bind(&config.http, |addr, error| listen_fault(addr, error, "http.listen", "--http"))?;
         let broker = Broker::start(&config)?;
-        announce(&broker, &api);
+        announce(&broker, &api, &config.http);
+        let facts = facts(&config, &broker, &api);
         let (state, watched) = watch::channel(State::Running);
-        let context = context(&config, &broker, &api, watched);
-        let http = tokio::spawn(api.serve(context));
+        let http = tokio::spawn(api.serve(broker.desk(), watched, facts));
         let (config, failure) = follow(&broker, &mut signals, config, sources, log).await;
         state.send_replace(State::Draining);
         let code = drain(broker, &mut signals, &config).await;
@@ -238,18 +261,17 @@ fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String>
     })
 }
 
-/// What the API is given.
-fn context(config: &Config, broker: &Broker, api: &Api, state: watch::Receiver<State>) -> Context {
-    let facts = Facts {
+/// What the API tells of the broker.
+fn facts(config: &Config, broker: &Broker, api: &Api) -> Facts {
+    Facts {
         node: config.node.clone(),
         mqtt: broker.addresses().to_vec(),
         http: api.addresses(),
         description: broker.describe().to_owned(),
-    };
-    Context { desk: broker.desk(), state, facts: Arc::new(facts) }
+    }
 }
 
-fn announce(broker: &Broker, api: &Api) {
+fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
     let list = |addrs: &[std::net::SocketAddr]| {
         let texts: Vec<_> = addrs.iter().map(ToString::to_string).collect();
         if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
@@ -258,7 +280,12 @@ fn announce(broker: &Broker, api: &Api) {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
     if broker.addresses().iter().any(|addr| !addr.ip().is_loopback()) {
-        tracing::warn!("there is no authentication yet: open to anyone who can reach it");
+        tracing::warn!("there is no authentication of MQTT clients yet: open to anyone who can reach it");
+    }
+    if let Some(addr) = http_options.reachable() {
+        tracing::warn!("HTTP on {addr} is not encrypted: whoever is on the way can read credentials");
+    } else if http_options.auth == Auth::None {
+        tracing::warn!("HTTP asks for no credentials: open to every user of this machine");
     }
 }
 

@@ -128,11 +128,12 @@ impl Drop for Running {
 }
 
 /// The address behind `name=` in a text line, or `"name":` in a JSON line.
+/// The first one, where there are several.
 fn address(line: &str, name: &str) -> SocketAddr {
     let at = line.find(&format!("{name}=\"")).map(|at| at + name.len() + 2);
     let at = at.or_else(|| line.find(&format!("\"{name}\":\"")).map(|at| at + name.len() + 4));
     let rest = &line[at.unwrap_or_else(|| panic!("no {name} in {line}"))..];
-    rest[..rest.find('"').expect("a closing quote")].parse().unwrap_or_else(|_| panic!("{line}"))
+    rest[..rest.find(['"', ',']).expect("a closing quote")].parse().unwrap_or_else(|_| panic!("{line}"))
 }
 
 fn health(http: SocketAddr) -> String {
@@ -238,6 +239,60 @@ fn a_port_in_use_says_what_to_do() {
         assert!(told.contains(&format!("cannot listen on {addr}: the port is in use")), "{told}");
         assert!(told.contains(option), "{told}");
     }
+}
+
+#[test]
+fn http_is_served_at_several_addresses_and_to_those_who_know_the_password() {
+    let mut hashing = ringmq();
+    let mut hashing =
+        hashing.arg("hash-password").stdin(Stdio::piped()).spawn().expect("the binary was built");
+    let mut input = hashing.stdin.take().expect("it is piped");
+    input.write_all(b"secret\nmore\n").expect("it reads");
+    drop(input);
+    let printed = text(&hashing.wait_with_output().expect("it is ours").stdout);
+    let hash = printed.trim_end();
+    assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+    let users = format!("http.users=ann:{hash}");
+    let mut running = Running::start(&["--http", "0", "--http", "[::1]:0", "--set", &users]);
+    assert!(running.http.ip().is_loopback(), "a port alone is one of this machine: {}", running.http);
+    let ask = |credentials: &str| {
+        let mut stream = TcpStream::connect(running.http).expect("HTTP is served");
+        let head = format!(
+            "GET /api/openapi.json HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{credentials}\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    for _ in 0..2 {
+        assert!(ask("authorization: Basic YW5uOnNlY3JldA==\r\n").starts_with("HTTP/1.1 200 "));
+    }
+    for wrong in
+        ["", "authorization: Basic YWRtaW46cHVibGlj\r\n", "authorization: Basic YW5uOnB1YmxpYw==\r\n"]
+    {
+        assert!(ask(wrong).starts_with("HTTP/1.1 401 "), "{wrong}");
+    }
+    running.signal(15);
+    assert_eq!(running.end().0, Some(0));
+}
+
+#[test]
+fn http_that_others_reach_is_not_served_with_the_default_password() {
+    let told = fails(&run(&["--mqtt", "127.0.0.1:0", "--http", "*:0"]), 1);
+    assert!(
+        told.contains("http.listen: [::]:0: other machines may reach it, and admin/public is known"),
+        "{told}"
+    );
+    let told = fails(&run(&["--mqtt", "127.0.0.1:0", "--http", "0.0.0.0:0", "--set", "http.auth=none"]), 1);
+    assert!(told.contains("http.auth: expected \"required\""), "{told}");
+    let told = fails(&run(&["--mqtt", "127.0.0.1:0", "--http", "0", "--set", "http.users=ann:secret"]), 1);
+    assert!(told.contains("http.users: expected NAME:HASH") && !told.contains("secret"), "{told}");
+    let told = fails(
+        &run(&["--mqtt", "127.0.0.1:0", "--http", "0", "--set", "http.jwt_public_key=/nowhere.pem"]),
+        1,
+    );
+    assert!(told.contains("http.jwt_public_key: /nowhere.pem: cannot be read"), "{told}");
 }
 
 /// The program with a limit of the shell's, without the right to exceed it.

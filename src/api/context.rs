@@ -1,9 +1,11 @@
 //! What every handler is given.
 
-use super::{Desk, State};
+use super::security::Security;
+use super::{Desk, HttpOptions, State};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
 
 /// What every handler is given, as `axum::extract::State`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,6 +16,45 @@ pub struct Context {
     pub state: watch::Receiver<State>,
     /// What does not change while the broker runs.
     pub facts: Arc<Facts>,
+    /// Who is let in.
+    pub(super) door: Arc<Door>,
+}
+
+/// What decides who is let in.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub options: HttpOptions,
+    pub security: Security,
+    /// Requests that may run at once.
+    pub requests: Semaphore,
+    started: Instant,
+}
+
+/// Where a connection came in, as an extension of each of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local(pub SocketAddr);
+
+impl Context {
+    pub(super) fn new(
+        desk: Desk,
+        state: watch::Receiver<State>,
+        facts: Facts,
+        (options, security): (HttpOptions, Security),
+    ) -> Context {
+        let requests = Semaphore::new(crate::limits::HTTP_REQUESTS_MAX);
+        let door = Door { options, security, requests, started: Instant::now() };
+        Context { desk, state, facts: Arc::new(facts), door: Arc::new(door) }
+    }
+
+    /// How long the API has been served.
+    pub fn uptime(&self) -> Duration {
+        self.door.started.elapsed()
+    }
+
+    /// Bytes of a body at most.
+    pub fn body_bytes_max(&self) -> usize {
+        usize::try_from(self.door.options.max_body_bytes).unwrap_or(usize::MAX)
+    }
 }
 
 /// What does not change while the broker runs.

@@ -1,21 +1,25 @@
-//! Listening, the routes, and the bounds around each connection.
+//! Listening, and the bounds around each connection and each request.
 
-use super::{Context, v4};
+use super::context::{Context, Local};
+use super::dialect::Dialect;
+use super::fault::{Cause, Fault};
+use super::security::{Security, guard};
+use super::{Desk, Facts, HttpOptions, endpoint};
 use crate::limits::{
-    HTTP_ANSWER_MS_MAX, HTTP_BODY_BYTES_MAX, HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX,
-    HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MS_MAX, HTTP_HEADERS_MAX,
+    HTTP_ANSWER_MS_MAX, HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_HEAD_BYTES_MAX,
+    HTTP_HEAD_MS_MAX, HTTP_HEADERS_MAX,
 };
-use axum::extract::{DefaultBodyLimit, Request, State as Given};
-use axum::http::StatusCode;
+use axum::extract::{Request, State as Given};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router, middleware, routing};
+use axum::{Router, middleware};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +28,8 @@ use tokio::time::{sleep, timeout};
 /// What the API tells about the broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
+    /// Shards start, or start again.
+    Starting,
     /// Clients are served.
     Running,
     /// The broker is about to stop: /health answers 503, so that nobody is sent here any more.
@@ -32,24 +38,32 @@ pub enum State {
     Stopped,
 }
 
-/// HTTP listeners that are bound and not served yet.
+/// HTTP listeners that are bound and not served yet, and who may use them.
 #[derive(Debug)]
 pub struct Api {
     listeners: Vec<std::net::TcpListener>,
+    security: Security,
+    options: HttpOptions,
 }
 
 impl Api {
-    /// Binds each address.
+    /// Reads keys and binds each address. `refused` words an address that cannot be had.
     ///
     /// # Errors
-    /// The address that cannot be bound, and why.
-    pub fn bind(addrs: &[SocketAddr]) -> Result<Api, (SocketAddr, std::io::Error)> {
+    /// In one line: what cannot be read or bound, and what to do.
+    pub fn bind(
+        options: &HttpOptions,
+        refused: impl Fn(SocketAddr, &std::io::Error) -> String,
+    ) -> Result<Api, String> {
+        let security = Security::new(options)?;
         let bind = |addr: &SocketAddr| {
-            let listener = std::net::TcpListener::bind(addr).map_err(|error| (*addr, error))?;
-            listener.set_nonblocking(true).map_err(|error| (*addr, error))?;
+            let listener = std::net::TcpListener::bind(addr)?;
+            listener.set_nonblocking(true)?;
             Ok(listener)
         };
-        Ok(Api { listeners: addrs.iter().map(bind).collect::<Result<_, _>>()? })
+        let bind = |addr: &SocketAddr| bind(addr).map_err(|error| refused(*addr, &error));
+        let listeners = options.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        Ok(Api { listeners, security, options: options.clone() })
     }
 
     /// The addresses that were bound, with the ports that the kernel chose where 0 was asked for.
@@ -57,10 +71,9 @@ impl Api {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until the context's state is [`State::Stopped`] or its sender is gone.
-    pub async fn serve(self, context: Context) {
-        let state = context.state.clone();
-        let routes = routes(context);
+    /// Serves until `state` is [`State::Stopped`] or its sender is gone.
+    pub async fn serve(self, desk: Desk, state: watch::Receiver<State>, facts: Facts) {
+        let routes = routes(Context::new(desk, state.clone(), facts, (self.options, self.security)));
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
@@ -72,42 +85,48 @@ impl Api {
     }
 }
 
-/// The routes. A change here is a change of the public API.
+/// All endpoints, inside what holds for each of them.
 fn routes(context: Context) -> Router {
-    let started = Instant::now();
-    let health = move |Given(context): Given<Context>| async move {
-        health(*context.state.borrow(), started.elapsed())
-    };
-    Router::new()
-        .route("/health", routing::get(health))
-        .nest("/api/v4", v4::routes())
-        .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is nothing at this path") })
-        .method_not_allowed_fallback(|| async {
-            failure(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
-        })
-        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
-        .layer(middleware::from_fn(answer_in_time))
+    endpoint::router()
+        .fallback(async || Fault::from(Cause::NotFound))
+        .method_not_allowed_fallback(async || Fault::from(Cause::WrongMethod))
+        .layer(middleware::from_fn_with_state(context.clone(), admit))
+        .layer(middleware::from_fn(dress))
         .with_state(context)
 }
 
-fn health(state: State, uptime: Duration) -> Response {
-    let (code, status) = match state {
-        State::Running => (StatusCode::OK, "ok"),
-        State::Draining | State::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+/// Gives each answer the body of its dialect.
+async fn dress(request: Request, next: Next) -> Response {
+    let dialect = Dialect::of(request.uri().path());
+    dialect.dress(next.run(request).await)
+}
+
+/// Lets a request in whose sender may ask, that is not too large, while there is room, and for so long.
+async fn admit(Given(context): Given<Context>, request: Request, next: Next) -> Response {
+    // A request waits for no other: where so many run, more would only make all of them late.
+    let Ok(_place) = context.door.requests.try_acquire() else {
+        return Fault::from(Cause::Busy).into_response();
     };
-    let version = env!("CARGO_PKG_VERSION");
-    (code, Json(json!({"status": status, "version": version, "uptime_s": uptime.as_secs()}))).into_response()
-}
-
-async fn answer_in_time(request: Request, next: Next) -> Response {
-    match timeout(Duration::from_millis(HTTP_ANSWER_MS_MAX), next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long"),
+    let answer = async {
+        let headers = request.headers();
+        if !endpoint::is_open(request.uri().path()) {
+            if let Some(Local(local)) = request.extensions().get::<Local>() {
+                guard(request.method(), headers, *local, &context.door.options.hosts)?;
+            }
+            let credentials = headers.get(AUTHORIZATION).map(|value| value.as_bytes().to_vec());
+            context.door.security.check(credentials.as_deref()).await?;
+        }
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|bytes: u64| bytes > context.body_bytes_max() as u64) {
+            return Err(Fault::from(Cause::TooLarge));
+        }
+        Ok(next.run(request).await)
+    };
+    match timeout(Duration::from_millis(HTTP_ANSWER_MS_MAX), answer).await {
+        Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
+        Err(_) => Fault::from(Cause::TooLate).into_response(),
     }
-}
-
-fn failure(code: StatusCode, message: &str) -> Response {
-    (code, Json(json!({"error": {"code": code.as_u16(), "message": message}}))).into_response()
 }
 
 /// Accepts for one listener. At the bound on connections it waits for one to end; each ends in time.
@@ -135,7 +154,13 @@ async fn accept(listener: TcpListener, routes: Router, mut state: watch::Receive
 
 /// Serves one connection; it lives no longer than its bound.
 async fn connection(stream: TcpStream, routes: Router, mut state: watch::Receiver<State>) {
-    let service = TowerToHyperService::new(routes);
+    let local = stream.local_addr().map(Local).ok();
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
+        TowerToHyperService::new(routes.clone()).call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HTTP_HEAD_MS_MAX))
@@ -165,22 +190,25 @@ async fn stopped(state: &mut watch::Receiver<State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Desk;
     use crate::map::Keyed;
     use std::future::Future;
-    use std::sync::Arc;
     use std::time::SystemTime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn bind(addr: SocketAddr) -> Result<Api, String> {
+        let options = HttpOptions { listen: vec![addr], max_body_bytes: 4_096, ..HttpOptions::default() };
+        Api::bind(&options, |addr, error| format!("{addr}: {:?}", error.kind()))
+    }
 
     /// Runs `test` against a served API.
     fn with_api<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, watch::Sender<State>) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let api = Api::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+            let api = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let addr = api.addresses()[0];
             let (sender, state) = watch::channel(State::Running);
             let desk = Desk::new(Vec::new(), Keyed::new(1), SystemTime::UNIX_EPOCH);
-            let served = tokio::spawn(api.serve(Context { desk, state, facts: Arc::default() }));
+            let served = tokio::spawn(api.serve(desk, state, Facts::default()));
             test(addr, sender.clone()).await;
             drop(sender);
             served.await.unwrap();
@@ -219,16 +247,70 @@ mod tests {
         });
     }
 
+    /// With the credentials of a broker that was told none.
+    fn known(method: &str, path: &str, more: &str) -> String {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        format!("{head}authorization: Basic YWRtaW46cHVibGlj\r\n{more}")
+    }
+
     #[test]
     fn other_paths_and_methods_are_refused_as_json() {
         with_api(|addr, _state| async move {
-            let answer = ask(addr, &line("GET", "/nowhere")).await;
+            let answer = ask(addr, &known("GET", "/nowhere", "\r\n")).await;
             assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
             assert_eq!(body(&answer)["error"]["code"], 404);
+            assert_eq!(body(&ask(addr, &known("GET", "/api/v4/nowhere", "\r\n")).await)["code"], 108);
             let answer = ask(addr, &line("DELETE", "/health")).await;
             assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
             assert!(answer.to_lowercase().contains("\r\nallow: get,head\r\n"), "{answer}");
             assert_eq!(body(&answer)["error"]["code"], 405);
+        });
+    }
+
+    #[test]
+    fn credentials_are_asked_for_everywhere_but_at_the_probes() {
+        with_api(|addr, _state| async move {
+            for path in ["/health", "/ready", "/health/"] {
+                assert!(ask(addr, &line("GET", path)).await.starts_with("HTTP/1.1 200 "), "{path}");
+            }
+            let ask_for = |path: &str, header: &str| {
+                let request =
+                    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n");
+                async move { ask(addr, &request).await }
+            };
+            let answer = ask_for("/api/v4/brokers", "").await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+            assert!(answer.contains("www-authenticate: Basic realm=\"ringmq\""), "{answer}");
+            assert!(!answer.to_lowercase().contains("access-control-"), "{answer}");
+            assert_eq!(body(&answer)["code"], 104);
+            let wrong = "authorization: Basic YWRtaW46eA==\r\n";
+            assert_eq!(body(&ask_for("/api/v2/brokers", wrong).await)["code"], 103);
+            assert_eq!(body(&ask_for("/api/v1/brokers", wrong).await)["error"]["code"], 401);
+            assert_eq!(body(&ask_for("/nowhere", "").await)["error"]["code"], 401);
+            let known = known("GET", "/api/openapi.json", "\r\n");
+            assert_eq!(body(&ask(addr, &known).await)["openapi"], "3.1.0");
+        });
+    }
+
+    #[test]
+    fn other_sites_are_kept_out() {
+        with_api(|addr, _state| async move {
+            let rebound = known("GET", "/api/openapi.json", "\r\n").replace("localhost", "evil.example");
+            assert!(ask(addr, &rebound).await.starts_with("HTTP/1.1 403 "));
+            let posted = known("POST", "/api/openapi.json", "origin: http://evil.example\r\n\r\n");
+            assert!(ask(addr, &posted).await.starts_with("HTTP/1.1 403 "));
+            let own = known("POST", "/api/openapi.json", "origin: http://localhost\r\n\r\n");
+            assert!(ask(addr, &own).await.starts_with("HTTP/1.1 405 "));
+        });
+    }
+
+    #[test]
+    fn a_body_that_is_announced_as_too_large_is_refused() {
+        with_api(|addr, _state| async move {
+            let answer = ask(addr, &known("GET", "/nowhere", "content-length: 4097\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+            let answer = ask(addr, &known("GET", "/nowhere", "content-length: 1\r\n\r\nx")).await;
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
         });
     }
 
@@ -293,9 +375,8 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_told() {
-        let first = Api::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = first.addresses()[0];
-        let (at, error) = Api::bind(&[addr]).unwrap_err();
-        assert_eq!((at, error.kind()), (addr, std::io::ErrorKind::AddrInUse));
+        assert_eq!(bind(addr).unwrap_err(), format!("{addr}: {:?}", std::io::ErrorKind::AddrInUse));
     }
 }

@@ -24,7 +24,10 @@ const SECTIONS: &[(&str, &str)] = &[
     ("node", "How this broker is called."),
     ("broker", "Threads, sockets and the kernel."),
     ("log", "What is written about it all."),
-    ("http", "The HTTP API. There is no authentication yet: keep it on a trusted network."),
+    (
+        "http",
+        "The HTTP API. It is not encrypted: where other machines may reach it, put a proxy with TLS before it.",
+    ),
 ];
 
 const COLUMNS: usize = 100;
@@ -69,7 +72,7 @@ fn accepted(key: &Key) -> String {
         Kind::Text { .. } => capital(&key.kind.expected()),
         Kind::Choice(_) => capital(&key.kind.expected()),
         Kind::Path => "A path of a file, or empty".to_owned(),
-        Kind::Addresses { .. } => capital(&key.kind.expected()),
+        Kind::Addresses { .. } | Kind::Texts(_) => capital(&key.kind.expected()),
     }
 }
 

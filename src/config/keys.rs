@@ -5,7 +5,8 @@
 use super::Config;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use super::value::{Field, Kind, Value};
-use crate::limits::{INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
+use crate::api::Auth;
+use crate::limits::{HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
 use crate::log::{Format, Level, Rotation};
 
 /// One key.
@@ -85,7 +86,7 @@ const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 
 /// All keys, by section, in the order in which `etc/ringmq.toml` shows them.
 pub const KEYS: &[Key] = keys! {
-    "mqtt.listen" broker.listen RESTART Kind::Addresses { off: false },
+    "mqtt.listen" broker.listen RESTART Kind::Addresses { off: false, local: false },
         "Addresses and ports that serve MQTT over TCP. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
     "mqtt.max_packet_size" mqtt.max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
         "Largest packet that is accepted; a larger one closes the connection (5.0: reason code 0x95).";
@@ -177,8 +178,22 @@ pub const KEYS: &[Key] = keys! {
     "log.shard_lines_per_s" log.shard_lines_per_s LIVE number("lines per second", 0, 1_000_000),
         "Lines about clients that each shard may log; further ones are counted, and the count is logged.";
 
-    "http.listen" http.listen RESTART Kind::Addresses { off: true },
-        "Addresses and ports that serve HTTP: `GET /health`. `\"off\"`: none.";
+    "http.listen" http.listen RESTART Kind::Addresses { off: true, local: true },
+        "Addresses and ports that serve HTTP. A port alone is one of 127.0.0.1; `*:8081` takes all addresses. An address that other machines may reach needs credentials of your own, see below. `\"off\"`: none.";
+    "http.auth" http.auth RESTART names!(Auth),
+        "Whether credentials are asked for. `none` serves tools that cannot send any, on loopback addresses only. `/health` and `/ready` never ask.";
+    "http.users" http.users RESTART Kind::Texts("NAME:HASH"),
+        "Who may use the API with a password (Basic), each as `NAME:HASH`; `ringmq hash-password` makes the hash. As long as no user, token or key is configured, `admin` with the password `public` may, on loopback addresses only.";
+    "http.bearer_tokens" http.bearer_tokens RESTART Kind::Texts("tokens"),
+        "Tokens that are as good as a password (`Authorization: Bearer TOKEN`), of at least 16 characters each.";
+    "http.jwt_secret" http.jwt_secret RESTART Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "The secret of JSON Web Tokens that are signed with HS256, at least 32 bytes. They need `exp`. Empty: none are accepted.";
+    "http.jwt_public_key" http.jwt_public_key RESTART Kind::Path,
+        "The public RSA key, in PEM, of JSON Web Tokens that are signed with RS256. They need `exp`. Empty: none are accepted.";
+    "http.hosts" http.hosts RESTART Kind::Texts("names of hosts"),
+        "Names, beside localhost, by which a loopback address may be called, such as that of a reverse proxy, and whose web pages may send requests that change something. `*` is any.";
+    "http.max_body_bytes" http.max_body_bytes RESTART number("bytes", 1_024, 1 << 30),
+        "Largest body of a request; a larger one is answered with 413.";
 };
 
 #[cfg(test)]
@@ -206,6 +221,8 @@ mod tests {
         );
     }
 
+    const USER: &str = "a:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
+
     #[test]
     fn each_default_is_within_its_own_bounds_and_each_key_sets_its_own_field() {
         let defaults = Config::default();
@@ -222,6 +239,8 @@ mod tests {
                 }
                 (Kind::Path | Kind::Text { .. }, _) => Value::Text("a/b".into()),
                 (Kind::Addresses { .. }, _) => Value::List(vec!["127.0.0.1:9".into()]),
+                (Kind::Texts(_), _) if key.name == "http.users" => Value::List(vec![USER.into()]),
+                (Kind::Texts(_), _) => Value::List(vec!["a-name-or-a-token".into()]),
                 _ => panic!("{} has a default of another kind", key.name),
             };
             assert_ne!(other, default, "{}", key.name);

@@ -6,6 +6,7 @@
 
 mod document;
 mod fault;
+mod items;
 mod keys;
 mod options;
 mod sources;
@@ -21,7 +22,9 @@ pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrateg
 pub use sources::Sources;
 pub use value::{Kind, Value};
 
-use crate::api::{HttpOptions, Node};
+use crate::api::security::{DEFAULT_NAME, DEFAULT_PASSWORD};
+use crate::api::{Auth, HttpOptions, Node};
+use crate::limits::HTTP_JWT_SECRET_BYTES_MIN;
 use crate::log::LogOptions;
 use sources::Collected;
 use std::net::SocketAddr;
@@ -112,6 +115,24 @@ impl Config {
             let what =
                 format!("expected at least mqtt.max_packet_size ({packet} bytes), got {queue}; {rule}");
             fault("mqtt.max_mqueue_bytes", what);
+        }
+        if let Some(addr) = self.http.reachable().filter(|_| self.http.auth == Auth::None) {
+            let what =
+                format!("expected \"required\": http.listen has {addr}, which other machines may reach");
+            fault("http.auth", what);
+        } else if let Some(addr) = self.http.reachable().filter(|_| !self.http.has_credentials()) {
+            let why =
+                format!("other machines may reach it, and {DEFAULT_NAME}/{DEFAULT_PASSWORD} is known to all");
+            let how = "set http.users (`ringmq hash-password` makes the hash), http.bearer_tokens, http.jwt_secret \
+                       or http.jwt_public_key, or listen on 127.0.0.1";
+            fault("http.listen", format!("{addr}: {why}; {how}"));
+        }
+        let secret = self.http.jwt_secret.text().len();
+        if secret > 0 && secret < HTTP_JWT_SECRET_BYTES_MIN {
+            fault(
+                "http.jwt_secret",
+                format!("expected at least {HTTP_JWT_SECRET_BYTES_MIN} bytes, got {secret}"),
+            );
         }
         for addr in self.http.listen.iter().filter(|addr| addr.port() != 0) {
             if self.broker.listen.contains(addr) {

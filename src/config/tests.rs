@@ -48,6 +48,7 @@ fn every_key_can_be_set_by_environment_and_argument() {
         let bad = match key.kind {
             Kind::Path => "/",
             Kind::Text { .. } => "a\tb",
+            Kind::Texts(_) => "a/b",
             _ => "no such value",
         };
         let faults =
@@ -158,13 +159,40 @@ fn keys_that_do_not_go_together_are_refused() {
     let off = parse("mqtt.listen = \"off\"\n").unwrap_err();
     assert_eq!(off, ["mqtt.listen: expected at least one address, got none"]);
     let lines = parse("http.listen = \"[::]:1883\"\n").unwrap_err();
-    assert_eq!(lines, ["http.listen: [::]:1883 is in mqtt.listen too; choose another port"]);
+    assert_eq!(lines[1], "http.listen: [::]:1883 is in mqtt.listen too; choose another port");
     let lines = parse("mqtt.max_packet_size = 20_000_000\n").unwrap_err();
     assert!(
         lines[0].starts_with("mqtt.max_mqueue_bytes: expected at least mqtt.max_packet_size"),
         "{lines:?}"
     );
     assert_eq!(parse("http.listen = \"off\"\n").map(|c| c.http.listen), Ok(vec![]));
+}
+
+#[test]
+fn http_that_other_machines_reach_needs_credentials_of_its_own() {
+    let open = "http.listen = [\"127.0.0.1:1\", \"[::]:2\"]\n";
+    let lines = parse(open).unwrap_err();
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[0].starts_with("http.listen: [::]:2: other machines may reach it, and admin/public"),
+        "{lines:?}"
+    );
+    let lines = parse(&format!("{open}http.auth = \"none\"\n")).unwrap_err();
+    assert!(lines[0].starts_with("http.auth: expected \"required\": http.listen has [::]:2"), "{lines:?}");
+    for own in [
+        "bearer_tokens = \"0123456789abcdef\"",
+        "jwt_secret = \"0123456789abcdef0123456789abcdef\"",
+        "jwt_public_key = \"x\"",
+    ] {
+        assert!(parse(&format!("{open}http.{own}\n")).is_ok(), "{own}");
+    }
+    let local =
+        parse("http.listen = [\"8081\", \"[::1]:1\", \"127.9.9.9:1\"]\nhttp.auth = \"none\"\n").unwrap();
+    assert_eq!(local.http.listen[0], "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(
+        parse("http.jwt_secret = \"short\"\n").unwrap_err(),
+        ["http.jwt_secret: expected at least 32 bytes, got 5"]
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Raw values and what a key accepts.
 
+use super::items::Item;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
+use crate::api::{Auth, Secret};
+use crate::limits::HTTP_NAMES_MAX;
 use crate::log::{Format, Level, Rotation};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -78,7 +81,11 @@ pub enum Kind {
     Addresses {
         /// Whether none at all is accepted.
         off: bool,
+        /// What a port alone means: 127.0.0.1, or all addresses of both families.
+        local: bool,
     },
+    /// A list of texts without spaces, possibly empty; what each of them is, in words.
+    Texts(&'static str),
 }
 
 impl Kind {
@@ -93,10 +100,13 @@ impl Kind {
             }
             Kind::Path => "a path, or \"\"".to_owned(),
             Kind::Text { bytes_max } => format!("a text of at most {bytes_max} bytes, or \"\""),
-            Kind::Addresses { off: false } => {
+            Kind::Texts(what) => format!("a list of {what}"),
+            Kind::Addresses { off: false, .. } => {
                 "addresses such as [\"[::]:1883\", \"127.0.0.1:1884\"]".to_owned()
             }
-            Kind::Addresses { off: true } => "addresses such as [\"127.0.0.1:8081\"], or \"off\"".to_owned(),
+            Kind::Addresses { off: true, .. } => {
+                "addresses such as [\"127.0.0.1:8081\"], or \"off\"".to_owned()
+            }
         }
     }
 
@@ -112,17 +122,21 @@ impl Kind {
                 text.len() <= *bytes_max && !text.contains(char::is_control)
             }
             (Kind::Choice(names), Value::Text(text)) => names().contains(&text.as_str()),
-            (Kind::Addresses { .. }, Value::List(_)) => true,
-            (Kind::Addresses { .. }, Value::Text(text)) => {
-                return Ok(Value::List(vec![text.clone()]));
+            (Kind::Addresses { local, .. }, Value::List(items)) => {
+                return Ok(Value::List(items.iter().map(|item| at_home(item, *local)).collect()));
             }
+            (Kind::Addresses { local, .. }, Value::Text(text)) => {
+                return Ok(Value::List(vec![at_home(text, *local)]));
+            }
+            (Kind::Texts(_), Value::List(_)) => true,
+            (Kind::Texts(_), Value::Text(text)) => return Ok(Value::List(words(text))),
             _ => false,
         };
         if fits { Ok(value) } else { Err(format!("expected {}, got {value}", self.expected())) }
     }
 
     /// Reads the text of an environment variable or of `--set`: numbers, `true` and `false`, names and
-    /// paths as they are, addresses separated by commas.
+    /// paths as they are, addresses separated by commas, lists of texts by spaces.
     ///
     /// # Errors
     /// What was expected and what came.
@@ -135,6 +149,7 @@ impl Kind {
             Kind::Addresses { .. } => {
                 Some(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
             }
+            Kind::Texts(_) => Some(Value::List(words(text))),
         };
         let value = value.ok_or_else(|| format!("expected {}, got {text:?}", self.expected()))?;
         self.accept(value)
@@ -186,7 +201,7 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation);
+choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
 
 impl Field for bool {
     fn show(&self) -> Value {
@@ -208,6 +223,33 @@ impl Field for Box<str> {
     fn put(&mut self, value: Value) -> Result<(), String> {
         let Value::Text(text) = value else { return Err(format!("expected a text, got {value}")) };
         *self = text.into();
+        Ok(())
+    }
+}
+
+impl Field for Secret {
+    fn show(&self) -> Value {
+        Value::Text(self.text().to_owned())
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), String> {
+        let Value::Text(text) = value else { return Err("expected a text".to_owned()) };
+        *self = Secret::new(&text);
+        Ok(())
+    }
+}
+
+impl<T: Item> Field for Vec<T> {
+    fn show(&self) -> Value {
+        Value::List(self.iter().map(Item::show).collect())
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), String> {
+        let Value::List(items) = value else { return Err(format!("expected a list of texts, got {value}")) };
+        if items.len() > HTTP_NAMES_MAX {
+            return Err(format!("expected at most {HTTP_NAMES_MAX}, got {}", items.len()));
+        }
+        *self = items.iter().map(|item| T::read(item)).collect::<Result<_, _>>()?;
         Ok(())
     }
 }
@@ -251,6 +293,16 @@ impl Field for Vec<SocketAddr> {
         *self = addrs;
         Ok(())
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A port alone as one of 127.0.0.1, where that is what it means.
+fn at_home(text: &str, local: bool) -> String {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if local && port.parse::<u16>().is_ok() { format!("127.0.0.1:{port}") } else { text.to_owned() }
 }
 
 /// Reads `IP:PORT`, `[IPv6]:PORT`, `localhost:PORT`, or a port alone (`1883`, `:1883`, `*:1883`), which
@@ -335,6 +387,19 @@ mod tests {
             let error = kind.accept(Value::Text(text.to_owned())).unwrap_err();
             assert!(error.starts_with("expected a text of at most 4 bytes, or \"\", got "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_on_this_machine_or_on_all_addresses() {
+        let read = |local, text| {
+            let mut addrs: Vec<SocketAddr> = Vec::new();
+            addrs.put(Kind::Addresses { off: true, local }.read_text(text).unwrap()).unwrap();
+            addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(read(true, "8081,:6060,*:8080"), ["127.0.0.1:8081", "127.0.0.1:6060", "[::]:8080"]);
+        assert_eq!(read(false, "1883,:1884"), ["[::]:1883", "[::]:1884"]);
+        assert_eq!(read(true, "0.0.0.0:80"), ["0.0.0.0:80"]);
+        assert_eq!(read(true, "off"), [] as [&str; 0]);
     }
 
     #[test]

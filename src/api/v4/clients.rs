@@ -1,33 +1,35 @@
 //! Clients: listed, looked up, kicked.
 
-use super::{Answer, Failure};
+use crate::api::dialect::Answer;
+use crate::api::endpoint::Args;
+use crate::api::fault::{Cause, Fault};
 use crate::api::{Context, Position};
 use crate::desk::{Ask, ClientQuery, ClientRow, Listing};
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use serde_json::{Value, json};
 
-pub async fn list(State(cx): State<Context>) -> Answer {
+pub async fn list(State(cx): State<Context>) -> Result<Answer, Fault> {
     let query = ClientQuery::default();
     let listed = cx.desk.list(Listing::Clients, &query, Position::default(), 0, 10_000).await?;
     let data: Vec<Value> = listed.rows.iter().map(row).collect();
-    Ok(Json(json!({ "code": 0, "data": data })))
+    Ok(Answer(json!({ "code": 0, "data": data })))
 }
 
-pub async fn one(State(cx): State<Context>, Path(client_id): Path<String>) -> Answer {
-    let asked = client_id.as_str().into();
-    let found = cx.desk.ask_home(&client_id, |reply| Ask::Client { client_id: asked, reply }).await?;
+pub async fn one(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
+    let client_id = args.text("clientid").unwrap_or_default();
+    let asked = client_id.into();
+    let found = cx.desk.ask_home(client_id, |reply| Ask::Client { client_id: asked, reply }).await?;
     let data: Vec<Value> = found.iter().map(|client| row(client)).collect();
-    Ok(Json(json!({ "code": 0, "data": data })))
+    Ok(Answer(json!({ "code": 0, "data": data })))
 }
 
-pub async fn kick(State(cx): State<Context>, Path(client_id): Path<String>) -> Answer {
-    let asked = client_id.as_str().into();
-    if !cx.desk.ask_home(&client_id, |reply| Ask::Kick { client_id: asked, reply }).await? {
-        return Err(Failure(StatusCode::NOT_FOUND, 112, format!("there is no client {client_id:?}")));
+pub async fn kick(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
+    let client_id = args.text("clientid").unwrap_or_default();
+    let asked = client_id.into();
+    if !cx.desk.ask_home(client_id, |reply| Ask::Kick { client_id: asked, reply }).await? {
+        return Err(Fault::new(Cause::UnknownClient, format!("there is no client {client_id:?}")));
     }
-    Ok(Json(json!({ "code": 0 })))
+    Ok(Answer(json!({ "code": 0 })))
 }
 
 fn row(client: &ClientRow) -> Value {

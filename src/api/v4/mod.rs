@@ -3,35 +3,60 @@
 
 mod clients;
 
-use super::{Away, Context};
-use axum::Json;
-use axum::Router;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde_json::{Value, json};
+use super::dialect::Dialect;
+use super::endpoint::{ENDPOINT, Endpoint, Reply, list};
+use super::fault::Cause;
+use super::shape::{Shape, must};
+use axum::routing::{delete, get};
 
-/// The routes below `/api/v4`.
-pub fn routes() -> Router<Context> {
-    Router::new()
-        .route("/clients", get(clients::list))
-        .route("/clients/{clientid}", get(clients::one).delete(clients::kick))
-}
+const V4: &[Dialect] = &[Dialect::V4];
 
-/// An answer that is no success: HTTP status, result code and text.
-#[derive(Debug)]
-struct Failure(StatusCode, u16, String);
+/// What holds for each endpoint here.
+const HERE: Endpoint = Endpoint { dialects: V4, ..ENDPOINT };
 
-impl From<Away> for Failure {
-    fn from(away: Away) -> Failure {
-        Failure(StatusCode::INTERNAL_SERVER_ERROR, 101, away.to_string())
-    }
-}
+/// `{"code": 0}` and no more.
+const DONE: Reply = Reply::Json(Shape::Object(&[must("code", Shape::Integer(0, 0), "Result code.")]));
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({ "code": self.1, "message": self.2 }))).into_response()
-    }
-}
+/// `{"code": 0, "data": […]}`.
+const ROWS: Reply = Reply::Json(Shape::Object(&[
+    must("code", Shape::Integer(0, 0), "Result code."),
+    must("data", Shape::List(&Shape::Map(&Shape::Any)), "What was found."),
+]));
 
-type Answer = Result<Json<Value>, Failure>;
+/// The endpoints below `/api/v4`.
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        path: "",
+        name: "list_endpoints",
+        about: "The endpoints of this API.",
+        answer: ROWS,
+        serve: || get(async || list(Dialect::V4)),
+        ..HERE
+    },
+    Endpoint {
+        path: "/clients",
+        name: "list_clients",
+        about: "Clients, connected or not.",
+        answer: ROWS,
+        serve: || get(clients::list),
+        ..HERE
+    },
+    Endpoint {
+        path: "/clients/{clientid}",
+        name: "lookup_client",
+        about: "One client.",
+        answer: ROWS,
+        serve: || get(clients::one),
+        ..HERE
+    },
+    Endpoint {
+        method: "DELETE",
+        path: "/clients/{clientid}",
+        name: "kickout_client",
+        about: "Closes the connection of a client, publishes its will, and ends its session.",
+        answer: DONE,
+        causes: &[Cause::UnknownClient],
+        serve: || delete(clients::kick),
+        ..HERE
+    },
+];
