@@ -197,6 +197,8 @@ pub const NAMING_MAX: usize = 64;
 pub const ACCEPT_ONE_BY_ONE_ROOM: usize = 256;
 /// Milliseconds after which the operations of a connection that was shut down are cancelled.
 pub const CLOSE_CANCEL_MS: u64 = 5_000;
+/// Milliseconds after which the descriptor of a connection that has moved is closed again, where that failed.
+pub const LEAVE_RETRY_MS: u64 = 100;
 /// Milliseconds that a driver waits for its operations to be cancelled when it is dropped.
 pub const CANCEL_ALL_MS: u64 = 1_000;
 

@@ -76,6 +76,17 @@ impl Buffers {
         unsafe { self.memory.start.add(usize::from(id) * self.bytes as usize) }
     }
 
+    /// A lease of the buffer ends. It must be one of ours.
+    pub(super) fn release(&mut self, id: u16, start: *const u8) {
+        assert!(std::ptr::eq(self.start(id), start), "a lease is released to the driver that made it");
+        self.give(id);
+    }
+
+    /// Whether a buffer that was received into has not come back: somebody holds a lease of it.
+    pub(super) fn leased(&self) -> bool {
+        self.available < usize::from(self.count)
+    }
+
     /// The kernel took a buffer.
     pub(super) fn taken(&mut self) {
         self.available = self.available.saturating_sub(1);

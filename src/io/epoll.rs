@@ -100,12 +100,7 @@ impl<H: Send> Epoll<H> {
             starved: VecDeque::new(),
             lingering: VecDeque::new(),
             outbox: Outbox::default(),
-            pool: Pool {
-                buffers: Vec::new(),
-                free: Vec::new(),
-                max: usize::from(options.receive_buffers),
-                bytes: options.receive_buffer_bytes as usize,
-            },
+            pool: Pool::new(usize::from(options.receive_buffers), options.receive_buffer_bytes as usize),
             readiness: Vec::with_capacity(EVENTS_PER_WAIT),
             stats: IoStats::default(),
         };
@@ -268,7 +263,7 @@ impl<H: Send> Io<H> for Epoll<H> {
     }
 
     fn release(&mut self, lease: Lease) {
-        self.pool.free.push(lease.id());
+        self.pool.release(lease);
     }
 
     fn send(&mut self, conn: Conn, buffer: Vec<u8>) {
@@ -341,7 +336,7 @@ impl<H: Send> Io<H> for Epoll<H> {
         for event in &readiness {
             let (token, ready) = (event.u64, event.events as i32);
             if token & LISTENER != 0 {
-                self.accept((token & !LISTENER) as usize, now, events);
+                self.accept((token & !LISTENER) as usize, events);
             } else if token == BELL {
                 self.waker.hush();
                 self.take_posts(events);

@@ -7,7 +7,7 @@
 //! - A connection index is dense, and is free for reuse only after [`Event::Closed`], [`Event::HandedOver`]
 //!   or [`Event::HandOverFailed`] followed by a close; the driver guards slot reuse against late completions.
 //! - At most one read mode and one send per connection at a time.
-//! - A [`Lease`] is valid until it is released; the driver's buffers outlive it.
+//! - A [`Lease`] is valid until it is released. A driver that goes before its leases leaves their memory behind.
 
 mod buffers;
 mod driver;
@@ -245,7 +245,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The bytes must stay valid until the driver gets the lease back.
+    /// The bytes must stay valid, and unchanged, until the driver gets the lease back: for ever, if it never does.
     pub(crate) fn new(pointer: *const u8, len: u32, id: u32) -> Lease {
         Lease { pointer, len, id }
     }
@@ -261,7 +261,7 @@ impl std::ops::Deref for Lease {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the driver that made the lease keeps the buffer until the lease is released, which
-        // consumes it; see `Lease::new`.
+        // consumes it, and leaves the memory behind where it goes first; see `Lease::new`.
         unsafe { std::slice::from_raw_parts(self.pointer, self.len as usize) }
     }
 }

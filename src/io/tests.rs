@@ -4,7 +4,7 @@ use super::*;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +25,10 @@ pub(super) trait Subject: Io<Item> + Sized + 'static {
     fn address(&self) -> Address<Item>;
     fn set_peers(&mut self, peers: Vec<Address<Item>>);
     fn waker(&self) -> net::Waker;
+    /// The first listener, and when accepting is tried again.
+    fn accepting(&self) -> (RawFd, Option<Moment>);
+    /// Makes the next closes of descriptors that have moved fail, where that is more than dropping them.
+    fn fail_closes(&mut self, _count: u32) {}
 }
 
 impl Subject for Epoll<Item> {
@@ -39,6 +43,9 @@ impl Subject for Epoll<Item> {
     }
     fn waker(&self) -> net::Waker {
         Epoll::waker(self)
+    }
+    fn accepting(&self) -> (RawFd, Option<Moment>) {
+        Epoll::accepting(self)
     }
 }
 
@@ -64,6 +71,12 @@ impl Subject for Uring<Item> {
     fn waker(&self) -> net::Waker {
         Uring::waker(self)
     }
+    fn accepting(&self) -> (RawFd, Option<Moment>) {
+        Uring::accepting(self)
+    }
+    fn fail_closes(&mut self, count: u32) {
+        Uring::fail_closes(self, count);
+    }
 }
 
 /// io_uring with tables so small that most tests need annex rings.
@@ -85,6 +98,12 @@ impl Subject for Annexed {
     }
     fn waker(&self) -> net::Waker {
         self.0.waker()
+    }
+    fn accepting(&self) -> (RawFd, Option<Moment>) {
+        self.0.accepting()
+    }
+    fn fail_closes(&mut self, count: u32) {
+        self.0.fail_closes(count);
     }
 }
 

@@ -129,6 +129,18 @@ impl<H: Send> Uring<H> {
         self.peers = peers;
     }
 
+    /// Makes the next closes of descriptors that have moved fail.
+    #[cfg(test)]
+    pub(super) fn fail_closes(&mut self, count: u32) {
+        self.moving.closes_to_fail = count;
+    }
+
+    /// The first listener, and when accepting is tried again.
+    #[cfg(test)]
+    pub(super) fn accepting(&self) -> (std::os::fd::RawFd, Option<Moment>) {
+        self.accepting.observed()
+    }
+
     /// The rings of another shard; none where there is no such shard.
     fn peer_rings(&self, shard: usize) -> &[OwnedFd] {
         match self.peers.get(shard).map(|peer| &peer.door) {
@@ -183,7 +195,8 @@ impl<H: Send> Uring<H> {
             return Sleep::Not;
         }
         let first = |list: &VecDeque<(Moment, Conn, u32)>| list.front().map_or(Moment::NEVER, |e| e.0);
-        let timers = first(&self.lingering).min(first(&self.closing)).min(self.accepting.retry_at());
+        let retries = self.accepting.retry_at().min(self.moving.retry_at());
+        let timers = first(&self.lingering).min(first(&self.closing)).min(retries);
         match deadline.min(timers) {
             Moment::NEVER => Sleep::Forever,
             until => Sleep::For(Duration::from_millis(until.since_ms(now))),
@@ -197,7 +210,7 @@ impl<H: Send> Uring<H> {
         })
     }
 
-    fn complete(&mut self, unit: usize, entry: &cqueue::Entry, now: Moment, events: &mut Vec<Event<H>>) {
+    fn complete(&mut self, unit: usize, entry: &cqueue::Entry, events: &mut Vec<Event<H>>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let Some(op) = ops::op(user_data) else {
             debug_assert!(false, "a completion that nobody asked for: {user_data:#x}");
@@ -205,7 +218,7 @@ impl<H: Send> Uring<H> {
         };
         let conn = ops::index(user_data);
         match op {
-            Op::Accept => return self.accepted(unit, entry, now, events),
+            Op::Accept => return self.accepted(unit, entry, events),
             Op::Arrival => return self.arrived(unit, user_data, result, events),
             Op::Woken => return self.report_woken(events),
             Op::Bell => {
@@ -263,12 +276,12 @@ impl<H: Send> Uring<H> {
     }
 
     /// Takes the completions that a ring has at this moment.
-    fn reap(&mut self, unit: usize, now: Moment, events: &mut Vec<Event<H>>) {
+    fn reap(&mut self, unit: usize, events: &mut Vec<Event<H>>) {
         let completions = self.units.at(unit).ring.completions();
         self.stats.completions += completions as u64;
         for _ in 0..completions {
             let Some(entry) = self.units.at(unit).ring.next() else { break };
-            self.complete(unit, &entry, now, events);
+            self.complete(unit, &entry, events);
         }
         let ring = &mut self.units.at(unit).ring;
         ring.reaped();
@@ -330,7 +343,7 @@ impl<H: Send> Io<H> for Uring<H> {
     fn release(&mut self, lease: Lease) {
         // The buffer's name is its ring's index and its own.
         let unit = (lease.id() >> 16) as usize;
-        self.units.at(unit).buffers.give(lease.id() as u16);
+        self.units.at(unit).buffers.release(lease.id() as u16, lease.pointer);
         self.units.mark(unit);
     }
 
@@ -364,6 +377,7 @@ impl<H: Send> Io<H> for Uring<H> {
         let now = self.now();
         self.woken = false;
         self.expire(now);
+        self.leave_again(now);
         events.append(&mut self.pending);
         self.units.publish();
         self.feed_starved();
@@ -376,10 +390,10 @@ impl<H: Send> Io<H> for Uring<H> {
             self.poll_annexes();
         }
         self.units.hub().ring.enter(sleep);
-        self.reap(HUB, now, events);
+        self.reap(HUB, events);
         for annex in 1..self.units.count() {
             if self.units.at(annex).ring.look() > 0 {
-                self.reap(annex, now, events);
+                self.reap(annex, events);
             }
         }
     }
@@ -424,10 +438,12 @@ impl<H> Drop for Uring<H> {
             let _ = unit.ring.submitter().unregister_files();
         }
         self.free_arrivals();
+        // The kernel, or the holder of a lease, may still read them: memory is cheaper than a wild read.
         if !quiet {
-            // The kernel may still read them: memory is cheaper than a wild read.
             std::mem::forget(std::mem::take(&mut self.outbox));
-            self.units.iter_mut().for_each(|unit| unit.buffers.leak());
+        }
+        for unit in self.units.iter_mut().filter(|unit| !quiet || unit.buffers.leased()) {
+            unit.buffers.leak();
         }
     }
 }

@@ -11,6 +11,12 @@ impl<H: Send> Epoll<H> {
         self.options.connections_max as usize * self.options.headroom_percent / 100
     }
 
+    /// The first listener, and when accepting is tried again.
+    #[cfg(test)]
+    pub(in crate::io) fn accepting(&self) -> (std::os::fd::RawFd, Option<Moment>) {
+        (self.listeners[0].socket.as_raw_fd(), self.stalled_until)
+    }
+
     pub(super) fn stall(&mut self, until: Moment) {
         if self.stalled_until.is_none() {
             self.stats.accept_pauses += 1;
@@ -40,7 +46,7 @@ impl<H: Send> Epoll<H> {
         }
     }
 
-    pub(super) fn accept(&mut self, index: usize, now: Moment, events: &mut Vec<Event<H>>) {
+    pub(super) fn accept(&mut self, index: usize, events: &mut Vec<Event<H>>) {
         for _ in 0..limits::ACCEPTS_PER_TURN {
             // An index that waits for its `Closed` to be reported is free in the next turn.
             let index_free =
@@ -57,12 +63,12 @@ impl<H: Send> Epoll<H> {
                         events.push(Event::Accepted { conn, listener: index as u16, peer });
                     }
                     // Its descriptor is closed here; the kernel lacks memory for a registration.
-                    Err(_) => return self.stall(now.plus_ms(limits::ACCEPT_RETRY_MS)),
+                    Err(_) => return self.stall(self.now().plus_ms(limits::ACCEPT_RETRY_MS)),
                 },
                 Err(e) => match net::errno(&e) {
                     libc::EAGAIN => return,
                     libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::EPERM => {}
-                    _ => return self.stall(now.plus_ms(limits::ACCEPT_RETRY_MS)),
+                    _ => return self.stall(self.now().plus_ms(limits::ACCEPT_RETRY_MS)),
                 },
             }
         }

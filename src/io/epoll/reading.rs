@@ -48,15 +48,15 @@ impl<H: Send> Epoll<H> {
         };
         let slot = &mut self.slots[conn as usize];
         let stream = slot.armed == Armed::Stream;
-        let buffer = &mut self.pool.buffers[id as usize];
-        let want = if stream { buffer.len().min(slot.credit as usize) } else { buffer.len() };
-        // SAFETY: `want` is at most the buffer's length.
-        let got = unsafe { libc::recv(slot.fd, buffer.as_mut_ptr().cast(), want, libc::MSG_DONTWAIT) };
+        let (buffer, len) = self.pool.at(id);
+        let want = if stream { len.min(slot.credit as usize) } else { len };
+        // SAFETY: `want` is at most the buffer's length, and nobody reads a buffer that was just taken.
+        let got = unsafe { libc::recv(slot.fd, buffer.cast(), want, libc::MSG_DONTWAIT) };
         if got > 0 {
             let n = got as u32;
             slot.readable = slot.ended || n as usize == want;
             self.stats.bytes_in += u64::from(n);
-            events.push(Event::Data { conn, lease: Lease::new(buffer.as_ptr(), n, id) });
+            events.push(Event::Data { conn, lease: Lease::new(buffer, n, id) });
             if !stream {
                 slot.armed = Armed::Nothing;
                 return;
@@ -71,7 +71,7 @@ impl<H: Send> Epoll<H> {
             return;
         }
         let errno = if got < 0 { net::errno(&io::Error::last_os_error()) } else { 0 };
-        self.pool.free.push(id);
+        self.pool.give(id);
         let why = match errno {
             libc::EAGAIN => return slot.readable = false,
             libc::EINTR => return self.enqueue(conn),

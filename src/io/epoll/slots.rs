@@ -1,5 +1,6 @@
 //! The table of connections and the receive buffers.
 
+use super::super::Lease;
 use super::super::driver::NOTHING;
 use std::os::fd::RawFd;
 
@@ -73,13 +74,19 @@ impl Default for Slot {
 
 /// The receive buffers; each is allocated when it is first needed.
 pub(super) struct Pool {
-    pub(super) buffers: Vec<Box<[u8]>>,
-    pub(super) free: Vec<u32>,
-    pub(super) max: usize,
-    pub(super) bytes: usize,
+    /// From `Box::into_raw`: a lease reads what it points to, so nothing else may.
+    buffers: Vec<*mut [u8]>,
+    free: Vec<u32>,
+    max: usize,
+    bytes: usize,
 }
 
 impl Pool {
+    /// At most `max` buffers of `bytes` each.
+    pub(super) fn new(max: usize, bytes: usize) -> Pool {
+        Pool { buffers: Vec::new(), free: Vec::new(), max, bytes }
+    }
+
     pub(super) fn take(&mut self) -> Option<u32> {
         if let Some(id) = self.free.pop() {
             return Some(id);
@@ -87,11 +94,41 @@ impl Pool {
         if self.buffers.len() == self.max {
             return None;
         }
-        self.buffers.push(vec![0; self.bytes].into_boxed_slice());
+        self.buffers.push(Box::into_raw(vec![0; self.bytes].into_boxed_slice()));
         Some(self.buffers.len() as u32 - 1)
+    }
+
+    /// Where a buffer that was taken begins, and its length.
+    pub(super) fn at(&self, id: u32) -> (*mut u8, usize) {
+        let buffer = self.buffers[id as usize];
+        (buffer.cast(), buffer.len())
+    }
+
+    pub(super) fn give(&mut self, id: u32) {
+        self.free.push(id);
+    }
+
+    pub(super) fn release(&mut self, lease: Lease) {
+        let ours = self
+            .buffers
+            .get(lease.id as usize)
+            .is_some_and(|buffer| std::ptr::eq(buffer.cast(), lease.pointer));
+        assert!(ours, "a lease is released to the driver that made it");
+        self.give(lease.id);
     }
 
     pub(super) fn available(&self) -> usize {
         self.free.len() + self.max - self.buffers.len()
+    }
+}
+
+impl Drop for Pool {
+    /// What is still leased may be read, so it is left alone rather than freed.
+    fn drop(&mut self) {
+        for id in self.free.drain(..) {
+            // SAFETY: from `Box::into_raw` in `take`. It is free, so no lease reads it, and each is free once:
+            // an id comes out of `take` and goes back once, for a lease is released once, by its driver.
+            drop(unsafe { Box::from_raw(self.buffers[id as usize]) });
+        }
     }
 }

@@ -234,7 +234,33 @@ fn sockets_under_way_close_when_drivers_go<D: Subject>() {
     }
 }
 
+/// The target closes the connection, and the client sees that although the sender failed to let go twice.
+fn a_descriptor_that_stays_behind_is_closed_again<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    let shard = with_a_second_shard(&mut rig, small(), |mut rig| {
+        let arrived = |e: &Event<Item>| match e {
+            Event::Arrived { conn, .. } => Some(*conn),
+            _ => None,
+        };
+        let (conn, _) = rig.find("Arrived", arrived);
+        rig.io.close(conn, Close::Now);
+        rig.closed(conn);
+    });
+    let room = rig.io.room();
+    let (mut client, conn) = rig.pair();
+    client.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
+    rig.io.fail_closes(2);
+    rig.io.hand_over(conn, 1, Box::default());
+    handed_over(&mut rig, conn);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "nobody has it any more");
+    shard.join().unwrap();
+    assert_eq!(rig.io.room(), room);
+    let (mut client, conn) = rig.pair();
+    rig.echo(&mut client, conn, b"its index is free");
+}
+
 on_each_driver!(
+    a_descriptor_that_stays_behind_is_closed_again,
     streams_move_in_order,
     a_full_table_refuses_arrivals,
     a_shard_that_is_gone_refuses_arrivals,

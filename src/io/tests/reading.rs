@@ -249,7 +249,32 @@ fn idle_starved_connections_do_not_hide_busy_ones<D: Subject>() {
     assert_eq!(rig.data(*conn), b"me");
 }
 
+fn a_lease_outlives_its_driver<D: Subject>() {
+    let mut rig = Rig::<D>::new();
+    let (mut client, conn) = rig.pair();
+    client.write_all(b"released").unwrap();
+    rig.io.read(conn, Read::Once);
+    rig.data(conn);
+    client.write_all(b"kept").unwrap();
+    rig.io.read(conn, Read::Once);
+    let lease = rig.lease(conn);
+    drop(rig);
+    assert_eq!(*lease, *b"kept");
+}
+
+fn a_lease_of_another_driver_is_refused<D: Subject>() {
+    let (mut rig, mut other) = (Rig::<D>::new(), Rig::<D>::new());
+    let (mut client, conn) = rig.pair();
+    client.write_all(b"ours").unwrap();
+    rig.io.read(conn, Read::Once);
+    let lease = rig.lease(conn);
+    let release = std::panic::AssertUnwindSafe(|| other.io.release(lease));
+    assert!(std::panic::catch_unwind(release).is_err());
+}
+
 on_each_driver!(
+    a_lease_outlives_its_driver,
+    a_lease_of_another_driver_is_refused,
     split_writes_arrive_in_order,
     once_reads_once,
     a_stream_stops_at_its_credit,

@@ -1,6 +1,8 @@
 //! Accepting: pausing, a table that is full, a drain.
 
 use super::*;
+use crate::limits::ACCEPT_RETRY_MS;
+use std::time::Instant;
 
 fn a_pause_leaves_clients_in_the_backlog<D: Subject>() {
     let mut rig = Rig::<D>::new();
@@ -47,6 +49,30 @@ fn a_full_table_leaves_clients_in_the_backlog<D: Subject>() {
     }
     assert_eq!(rig.io.stats().accepts, 9);
     assert!(rig.io.stats().accept_pauses > 0);
+}
+
+/// An accept that fails while the driver sleeps is not tried again before its time, however long the sleep was.
+fn a_failed_accept_waits_from_when_it_failed<D: Subject>() {
+    let start = Instant::now();
+    let mut rig = Rig::<D>::with(&DriverOptions { start, ..small() });
+    rig.settle();
+    let (listener, stalled) = rig.io.accepting();
+    assert_eq!(stalled, None);
+    let breaks = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        let at = start.elapsed().as_millis() as u64;
+        // SAFETY: shutdown takes no pointer; the listener is the driver's, which outlives this thread.
+        unsafe { libc::shutdown(listener, libc::SHUT_RDWR) };
+        at
+    });
+    while rig.io.accepting().1.is_none() {
+        let deadline = rig.io.now().plus_ms(PATIENCE_MS);
+        rig.turn(Some(deadline));
+    }
+    let failed_at = Moment(breaks.join().unwrap());
+    let retry_at = rig.io.accepting().1.unwrap();
+    assert!(retry_at >= failed_at.plus_ms(ACCEPT_RETRY_MS), "{retry_at:?}, and it failed at {failed_at:?}");
+    assert_eq!(rig.io.stats().accept_pauses, 1);
 }
 
 fn headroom_is_kept_for_arrivals<D: Subject>() {
@@ -96,6 +122,7 @@ fn a_port_in_use_is_an_error<D: Subject>() {
 on_each_driver!(
     a_pause_leaves_clients_in_the_backlog,
     a_full_table_leaves_clients_in_the_backlog,
+    a_failed_accept_waits_from_when_it_failed,
     headroom_is_kept_for_arrivals,
     a_drain_closes_the_listeners,
     listeners_are_told_apart,

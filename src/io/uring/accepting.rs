@@ -3,7 +3,7 @@
 
 use super::super::net;
 use super::super::ops::{self, Op};
-use super::super::{Event, ListenSpec};
+use super::super::{Event, Io, ListenSpec};
 use super::slots::Phase;
 use super::units::{HUB, Unit};
 use super::{Conn, Uring};
@@ -75,6 +75,12 @@ impl Accepting {
 
     pub(super) fn retry_at(&self) -> Moment {
         self.stalled_until.unwrap_or(Moment::NEVER)
+    }
+
+    /// The first listener, and when accepting is tried again.
+    #[cfg(test)]
+    pub(super) fn observed(&self) -> (RawFd, Option<Moment>) {
+        (self.listeners[0].socket.as_raw_fd(), self.stalled_until)
     }
 
     fn name(&self, index: usize) -> u64 {
@@ -154,13 +160,7 @@ impl<H: Send> Uring<H> {
         }
     }
 
-    pub(super) fn accepted(
-        &mut self,
-        unit: usize,
-        entry: &cqueue::Entry,
-        now: Moment,
-        events: &mut Vec<Event<H>>,
-    ) {
+    pub(super) fn accepted(&mut self, unit: usize, entry: &cqueue::Entry, events: &mut Vec<Event<H>>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
         let index = ops::index(user_data);
         let current = ops::generation(user_data) == self.accepting.epoch & ops::GENERATION;
@@ -179,7 +179,8 @@ impl<H: Send> Uring<H> {
                 libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
                 // The end of a listener that was stopped.
                 _ if !current => {}
-                _ => self.stall(now.plus_ms(limits::ACCEPT_RETRY_MS)),
+                // From now on: the turn may have slept for long before this came.
+                _ => self.stall(Io::now(self).plus_ms(limits::ACCEPT_RETRY_MS)),
             },
         }
     }

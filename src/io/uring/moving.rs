@@ -7,10 +7,13 @@
 use super::super::driver::{Address, NOTHING};
 use super::super::ops::{self, Op};
 use super::super::ring::Sleep;
-use super::super::{Conn, Event, ShardId};
+use super::super::{Conn, Event, Io, ShardId};
 use super::Uring;
 use super::slots::{Armed, Phase};
 use super::units::HUB;
+use crate::limits;
+use crate::time::Moment;
+use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -36,11 +39,23 @@ pub(super) struct Moving<H> {
     free: Vec<u32>,
     /// For each shard the ring that had a place last; the next one is tried when it is full.
     doors: Vec<usize>,
+    /// Connections that are at their target, but whose descriptor could not be closed here, and when to try again.
+    stuck: VecDeque<(Moment, Conn)>,
+    /// Closes that are made to fail.
+    #[cfg(test)]
+    pub(super) closes_to_fail: u32,
 }
 
 impl<H> Default for Moving<H> {
     fn default() -> Moving<H> {
-        Moving { journeys: Vec::new(), free: Vec::new(), doors: Vec::new() }
+        Moving {
+            journeys: Vec::new(),
+            free: Vec::new(),
+            doors: Vec::new(),
+            stuck: VecDeque::new(),
+            #[cfg(test)]
+            closes_to_fail: 0,
+        }
     }
 }
 
@@ -69,6 +84,21 @@ impl<H> Moving<H> {
         let journey = self.journeys.get_mut(place as usize)?.take();
         self.free.push(place);
         journey
+    }
+
+    /// When the first descriptor that stayed behind is closed again.
+    pub(super) fn retry_at(&self) -> Moment {
+        self.stuck.front().map_or(Moment::NEVER, |(at, _)| *at)
+    }
+
+    /// The slot to close, which is none where a test asked for a failure.
+    fn slot_to_close(&mut self, slot: u32) -> u32 {
+        #[cfg(test)]
+        if self.closes_to_fail > 0 {
+            self.closes_to_fail -= 1;
+            return u32::MAX - 1;
+        }
+        slot
     }
 
     /// Those whose sending has not ended.
@@ -104,7 +134,8 @@ impl<H: Send> Uring<H> {
         let (unit, slot) = (self.units.index_of(conn), self.units.slot_of(conn));
         let send = ops::send_descriptor(ring, slot, (Op::Arrival as u64) << 56 | pointer);
         let send = send.user_data(ops::name(Op::HandOver, generation, conn));
-        let close = ops::close(slot).user_data(ops::name(Op::Leave, generation, conn));
+        let close =
+            ops::close(self.moving.slot_to_close(slot)).user_data(ops::name(Op::Leave, generation, conn));
         self.units.push_linked(unit, &[send, close]);
     }
 
@@ -148,10 +179,17 @@ impl<H: Send> Uring<H> {
     /// Reports a hand-over of which both parts have ended.
     fn journey_done(&mut self, conn: Conn, events: &mut Vec<Event<H>>) {
         let place = self.slots.at(conn).place;
-        let Some(Journey { sent: Some(sent), closed: Some(_), .. }) = self.moving.at(place) else { return };
-        let sent = *sent;
+        let Some(journey) = self.moving.at(place) else { return };
+        let (Some(sent), Some(closed)) = (journey.sent, journey.closed) else { return };
         if sent >= 0 {
-            return self.moved(conn, events);
+            // An empty slot is as good as a closed one. Another failure leaves the descriptor open here, and the
+            // client would not see the end of its connection before that is closed too.
+            if closed >= 0 || closed == -libc::EBADF {
+                return self.moved(conn, events);
+            }
+            journey.closed = None;
+            let retry_at = Io::now(self).plus_ms(limits::LEAVE_RETRY_MS);
+            return self.moving.stuck.push_back((retry_at, conn));
         }
         if self.try_next_door(conn, place) {
             return;
@@ -165,6 +203,16 @@ impl<H: Send> Uring<H> {
             // SAFETY: leaked from a box in `leave_for`; sending failed, so the target never had it.
             let item = unsafe { Box::from_raw(item.as_ptr()) };
             events.push(Event::HandOverFailed { conn, item, errno });
+        }
+    }
+
+    /// Closes what stayed behind.
+    pub(super) fn leave_again(&mut self, now: Moment) {
+        while self.moving.retry_at() <= now
+            && let Some((_, conn)) = self.moving.stuck.pop_front()
+        {
+            let slot = self.moving.slot_to_close(self.units.slot_of(conn));
+            self.ask(Op::Leave, conn, ops::close(slot));
         }
     }
 
