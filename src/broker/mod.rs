@@ -376,6 +376,7 @@ impl Seat {
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
+            route_key_mask: u64::MAX,
         });
         let farewell = shard.run();
         alarm.ended = true;

@@ -217,6 +217,10 @@ pub trait Io<H: Send> {
     /// sleep. [`Moment::NEVER`] sleeps until an event. Spurious returns without events are allowed.
     fn turn(&mut self, events: &mut Vec<Event<H>>, deadline: Option<Moment>);
 
+    /// Called between two looks at what other shards share, where nothing else is asked of the driver. No driver
+    /// does anything; a simulation lets the other shards get ahead, as they may on cores of their own.
+    fn meanwhile(&self) {}
+
     /// The time. Monotonic; cheap enough to be read a few times per tick.
     fn now(&self) -> Moment;
 

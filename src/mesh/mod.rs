@@ -241,8 +241,9 @@ impl Mesh {
         self.counters.data_out += 1;
     }
 
-    /// Reads how far each inbound ring is published: what this tick drains.
-    pub fn read_tails(&mut self) {
+    /// Reads how far each inbound ring is published: what this tick drains. `meanwhile` is called between two
+    /// looks, where other shards may get ahead.
+    pub fn read_tails(&mut self, mut meanwhile: impl FnMut()) {
         for (from, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             peer.data_tail = peer.data_in.tail();
@@ -251,15 +252,16 @@ impl Mesh {
                 self.data_pending |= 1 << from;
                 self.counters.data_ring_depth = self.counters.data_ring_depth.max(depth);
             }
+            meanwhile();
         }
         // After all the data tails: see the module's invariants.
-        self.read_control_tails();
+        self.read_control_tails(meanwhile);
     }
 
     /// Reads the control tails again. A retained scan may run once [`Mesh::next_control`] is at its end after
     /// tails that were read after its request was popped. Call this once per tick; a request that is popped
     /// after it waits for the next tick, else peers could keep this drain going.
-    pub fn read_control_tails(&mut self) {
+    pub fn read_control_tails(&mut self, mut meanwhile: impl FnMut()) {
         for (from, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             peer.control_tail = peer.control_in.tail();
@@ -268,6 +270,7 @@ impl Mesh {
                 self.control_pending |= 1 << from;
                 self.counters.control_ring_depth = self.counters.control_ring_depth.max(depth);
             }
+            meanwhile();
         }
     }
 

@@ -37,7 +37,7 @@ fn pair(control: usize, data: usize) -> (Mesh, Mesh) {
 fn one_shard_has_no_peers() {
     let mut only = mesh(1).remove(0);
     only.broadcast(|| note(1));
-    only.read_tails();
+    only.read_tails(|| ());
     assert!(only.next_control().is_none());
     assert_eq!((only.flush(), only.mark(), only.flushed()), (0, 0, 0));
     assert!(only.prepare_sleep());
@@ -52,7 +52,7 @@ fn a_mark_is_flushed_when_all_before_it_is_in_the_rings() {
     assert_eq!(a.flushed(), 4, "four are in the ring");
     let mut seen = Vec::new();
     for flushed in [8, 10, 10] {
-        b.read_tails();
+        b.read_tails(|| ());
         seen.extend(drain(&mut b));
         b.flush();
         a.pump();
@@ -67,14 +67,14 @@ fn a_mark_is_flushed_when_all_before_it_is_in_the_rings() {
 fn what_is_not_flushed_is_not_seen_and_what_is_later_waits_for_the_next_tails() {
     let (mut a, mut b) = pair(8, 8);
     a.control(1, note(1));
-    b.read_tails();
+    b.read_tails(|| ());
     assert!(b.next_control().is_none());
     a.flush();
-    b.read_tails();
+    b.read_tails(|| ());
     a.control(1, note(2));
     a.flush();
     assert_eq!(drain(&mut b), [1], "up to the tails that were read");
-    b.read_control_tails();
+    b.read_control_tails(|| ());
     assert_eq!(drain(&mut b), [2], "a scan's second look");
 }
 
@@ -89,7 +89,7 @@ fn envelopes_follow_the_control_that_was_published_before_them() {
     assert_eq!(a.counters().data_ring_full, 1);
     a.flush();
     assert!(b.next_data(0).is_none(), "no tails were read");
-    b.read_tails();
+    b.read_tails(|| ());
     assert_eq!((drain(&mut b), b.data_pending()), (vec![1], 1));
     let publishers: Vec<u64> =
         std::iter::from_fn(|| b.next_data(0)).map(|e| e.message.view().head.publisher).collect();
@@ -102,7 +102,7 @@ fn only_a_sleeper_is_woken_once_per_flush() {
     a.control(1, note(1));
     assert_eq!(a.flush(), 0, "awake");
     assert!(!b.prepare_sleep(), "there is something");
-    b.read_tails();
+    b.read_tails(|| ());
     drain(&mut b);
     assert!(!b.prepare_sleep(), "room is to be given back by a flush");
     assert_eq!(b.flush(), 0);
@@ -122,7 +122,7 @@ fn a_sleeper_that_waits_for_room_is_woken_by_who_drains() {
     (0..3).for_each(|n| a.control(1, note(n)));
     a.flush();
     assert!(a.prepare_sleep(), "the overflow cannot move");
-    b.read_tails();
+    b.read_tails(|| ());
     assert_eq!(drain(&mut b), [0, 1]);
     assert_eq!(b.flush(), 0b1);
     a.awake();
@@ -132,7 +132,7 @@ fn a_sleeper_that_waits_for_room_is_woken_by_who_drains() {
     assert_eq!(a.data_room(1), 0);
     a.flush();
     assert!(a.prepare_sleep());
-    b.read_tails();
+    b.read_tails(|| ());
     assert_eq!(drain(&mut b), [2]);
     assert!(b.next_data(0).is_some());
     assert_eq!(b.flush(), 0b1, "the publisher's shard");
@@ -180,7 +180,7 @@ fn stress_shard(
     let mut finished = false;
     let threads = threads.wait();
     while done.load(Ordering::SeqCst) < shards {
-        end.read_tails();
+        end.read_tails(|| ());
         while let Some((from, message)) = end.next_control() {
             assert_eq!(noted(message), control_in[usize::from(from)], "order of control");
             control_in[usize::from(from)] += 1;

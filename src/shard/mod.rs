@@ -112,6 +112,8 @@ pub struct Parts<I> {
     /// Subscribers above which a message is handed out over several ticks: [`FAN_OUT_AT_ONCE_MAX`], and less
     /// where a simulation wants to see that often.
     pub fan_out_at_once: usize,
+    /// Bits of the key of a route that count: all, and fewer where a simulation wants filters that share one.
+    pub route_key_mask: u64,
 }
 
 /// One core's part of the broker.
@@ -201,10 +203,9 @@ impl Fault {
 impl<I: Io<Handover>> Shard<I> {
     /// A shard that listens nowhere yet.
     pub fn new(parts: Parts<I>) -> Shard<I> {
-        let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, fan_out_at_once } =
-            parts;
+        let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, .. } = parts;
         Shard {
-            trie: Trie::new(me, shards, keyed.clone()),
+            trie: Trie::new(me, shards, keyed.clone()).with_key_mask(parts.route_key_mask),
             retained: Retained::new(retain::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
             local: Local::new(keyed, Box::new(options)),
@@ -232,7 +233,7 @@ impl<I: Io<Handover>> Shard<I> {
             moving: 0,
             accept_paused: false,
             budget: 0,
-            fan_out_at_once: fan_out_at_once.max(1),
+            fan_out_at_once: parts.fan_out_at_once.max(1),
             scratch: publish::Scratch::default(),
             stopped: false,
         }
@@ -286,7 +287,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.reap(deadline);
         // Before the tails are read: what an answer of another shard told of is seen by the next question.
         self.take_commands();
-        self.mesh.read_tails();
+        self.mesh.read_tails(|| self.io.meanwhile());
         self.drain_control();
         self.obey();
         self.budget = TICK_DELIVERIES_MAX as isize;

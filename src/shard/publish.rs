@@ -370,6 +370,7 @@ impl<I: Io<Handover>> Shard<I> {
         for key in envelope.picks.iter().flatten() {
             match self.trie.group_by_key(*key, topic) {
                 Some(group) => self.deliver_pick(group, &mut carried),
+                None if self.trie.is_mistaken(*key, topic) => {}
                 None => {
                     let (message, tried) = (carried.share(), 1 << self.me);
                     self.place(Box::new(crate::mesh::HandOn { message, group: *key, tried, offline: false }));

@@ -231,7 +231,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         // Once: requests that come with it wait for the next tick, else peers could keep this going.
         let fresh = std::mem::take(&mut self.scans.fresh);
-        self.mesh.read_control_tails();
+        self.mesh.read_control_tails(|| self.io.meanwhile());
         while let Some((from, control)) = self.mesh.next_control() {
             self.handle_control(from, control);
         }

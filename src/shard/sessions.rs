@@ -270,7 +270,9 @@ impl<I: Io<Handover>> Shard<I> {
     /// member here: shards that chose anew could pass it to and fro for ever.
     pub(super) fn handle_hand_on(&mut self, mut on: Box<HandOn>) {
         let found = self.trie.any_group_by_key(on.group);
-        if found.is_some_and(|group| self.deliver_handed_on(group, &on)) {
+        if self.trie.is_mistaken(on.group, on.message.topic())
+            || found.is_some_and(|group| self.deliver_handed_on(group, &on))
+        {
             return;
         }
         on.tried |= 1 << self.me;

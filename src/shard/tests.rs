@@ -63,6 +63,7 @@ fn shard() -> Shard<Still> {
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,
         fan_out_at_once: 1,
+        route_key_mask: u64::MAX,
     })
 }
 

@@ -185,12 +185,20 @@ impl Trie {
     /// The group of this shard that a message was sent here for: by the group's key and the message's topic,
     /// so that groups that share a key do not get each other's messages.
     pub fn group_by_key(&self, key: u64, topic: &str) -> Option<GroupId> {
-        let local = |group: &Group| {
-            group.route != NONE
-                && !group.subs.is_empty()
-                && Filter::of_checked(&self.routes[group.route].text).matches(Topic::of_checked(topic))
-        };
+        let local = |group: &Group| !group.subs.is_empty() && self.filter_takes(group, topic) == Some(true);
         self.find_group(key, local).map(GroupId)
+    }
+
+    /// Whether a message to `topic` is known not to be for the group with this key: the topic only shares the
+    /// key of the group's filter, which the shard that chose the group did not know.
+    pub fn is_mistaken(&self, key: u64, topic: &str) -> bool {
+        self.find_group(key, |group| self.filter_takes(group, topic) == Some(false)).is_some()
+    }
+
+    /// Whether a group's filter matches a topic; `None` where other shards alone know the filter.
+    fn filter_takes(&self, group: &Group, topic: &str) -> Option<bool> {
+        let route = (group.route != NONE).then(|| &self.routes[group.route])?;
+        Some(Filter::of_checked(&route.text).matches(Topic::of_checked(topic)))
     }
 
     /// Any group with this key, with members here or elsewhere.

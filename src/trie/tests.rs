@@ -8,9 +8,7 @@ const SHARDS: usize = 40;
 const ME: ShardId = 3;
 
 fn trie(key_mask: u64) -> Trie {
-    let mut trie = Trie::new(ME, SHARDS, Keyed::new(42));
-    trie.key_mask = key_mask;
-    trie
+    Trie::new(ME, SHARDS, Keyed::new(42)).with_key_mask(key_mask)
 }
 
 fn to(text: &str) -> Subscribed<'_> {

@@ -18,8 +18,16 @@ pub struct SimIo {
     pub others: Others,
 }
 
-/// Given the shard that is interrupted; empty until all shards exist.
-pub type Others = Rc<RefCell<Option<Box<dyn Fn(usize)>>>>;
+/// What happens on other cores while a shard is in the middle of its tick.
+pub trait Meanwhile {
+    /// It is in a call of its driver.
+    fn pass(&self);
+    /// It is between two looks at what the others share.
+    fn look(&self, me: usize);
+}
+
+/// Empty until all shards exist.
+pub type Others = Rc<RefCell<Option<Box<dyn Meanwhile>>>>;
 
 impl SimIo {
     /// Other shards run on other cores: what they do can fall between any two things that this one does.
@@ -29,7 +37,7 @@ impl SimIo {
             wire.random.chance(wire.faults.interleave)
         };
         if let (true, Some(others)) = (go, &*self.others.borrow()) {
-            others(self.me);
+            others.pass();
         }
     }
 
@@ -123,6 +131,16 @@ impl Io<Handover> for SimIo {
         trace::reached("sleeping shard woken");
         self.net.borrow_mut().kernels[usize::from(shard)].woken = true;
         self.interleave();
+    }
+
+    fn meanwhile(&self) {
+        let go = {
+            let wire = &mut self.net.borrow_mut().wire;
+            wire.random.chance(wire.faults.interleave / 8)
+        };
+        if let (true, Some(others)) = (go, &*self.others.borrow()) {
+            others.look(self.me);
+        }
     }
 
     fn turn(&mut self, events: &mut Vec<Event<Handover>>, _deadline: Option<Moment>) {

@@ -3,7 +3,7 @@
 //! A shard that says it sleeps is ticked again when its driver has something for it or when its deadline has
 //! come; so a wake-up that is lost shows as a machine that does not come to rest.
 
-use super::driver::{Others, SimIo};
+use super::driver::{Meanwhile, Others, SimIo};
 use super::kernel::{Net, SharedNet};
 use super::net::Wire;
 use super::random::Random;
@@ -15,7 +15,7 @@ use ringmq::session::Options;
 use ringmq::shard::{Command, Parts, Shard};
 use ringmq::time::Moment;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::mpsc::{Sender, channel};
 
 /// What a machine is made of.
@@ -26,6 +26,8 @@ pub struct Build {
     pub rings: (usize, usize),
     pub options: Options,
     pub fan_out_at_once: usize,
+    /// Bits of the key of an exact filter that count.
+    pub route_key_mask: u64,
 }
 
 /// A shard and what it said before it went to sleep.
@@ -51,8 +53,14 @@ impl Machine {
         let net = Rc::new(RefCell::new(Net::new(build.shards, wire)));
         let others = Others::default();
         let nodes = Rc::new(nodes(build, &net, &others));
-        others.replace(Some(interrupter(&nodes, build.seed)));
+        let random = RefCell::new(Random::new(build.seed, 6));
+        others.replace(Some(Box::new(Interrupter { nodes: Rc::downgrade(&nodes), random })));
         Machine { net, nodes, others }
+    }
+
+    /// Something else happens in the middle of ticks from now on.
+    pub fn interrupt_with(&self, meanwhile: Box<dyn Meanwhile>) {
+        self.others.replace(Some(meanwhile));
     }
 
     pub fn now(&self) -> u64 {
@@ -123,7 +131,7 @@ impl Drop for Machine {
 
 impl Node {
     /// One turn of the shard's loop, up to where it would sleep.
-    fn tick(&mut self) {
+    pub fn tick(&mut self) {
         if self.shard.is_stopped() {
             return;
         }
@@ -135,16 +143,24 @@ impl Node {
 }
 
 /// Ticks any shard but those that are in the middle of a tick.
-fn interrupter(nodes: &Rc<Vec<RefCell<Node>>>, seed: u64) -> Box<dyn Fn(usize)> {
-    let (nodes, random) = (Rc::downgrade(nodes), RefCell::new(Random::new(seed, 6)));
-    Box::new(move |_| {
-        let Some(nodes) = nodes.upgrade() else { return };
-        let other = random.borrow_mut().below(nodes.len());
+struct Interrupter {
+    nodes: Weak<Vec<RefCell<Node>>>,
+    random: RefCell<Random>,
+}
+
+impl Meanwhile for Interrupter {
+    fn pass(&self) {
+        let Some(nodes) = self.nodes.upgrade() else { return };
+        let other = self.random.borrow_mut().below(nodes.len());
         if let Ok(mut node) = nodes[other].try_borrow_mut() {
             trace::reached("tick within a tick");
             node.tick();
         }
-    })
+    }
+
+    fn look(&self, _me: usize) {
+        self.pass();
+    }
 }
 
 fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
@@ -167,6 +183,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: build.fan_out_at_once,
+            route_key_mask: build.route_key_mask,
         });
         let deadline = shard.prepare();
         shard.work(deadline);

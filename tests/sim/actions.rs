@@ -256,6 +256,20 @@ impl Client {
         self.pump(cx);
     }
 
+    /// Retains something that lasts, for a topic that nobody else publishes to.
+    pub fn retain_for_good(&mut self, cx: &mut Cx, topic: &str) {
+        cx.oracle.now_ms = cx.wire.now;
+        let Some(l) = self.link.as_ref().filter(|l| l.up && l.out.is_empty()) else { return };
+        if self.outgoing.len() >= l.server_receive_max.min(12) {
+            return;
+        }
+        let id = self.new_message(cx, false, Some(topic));
+        let m = &mut cx.oracle.msgs[id as usize];
+        (m.qos, m.retain, m.clear, m.expiry_s) = (1, true, false, None);
+        self.send_message(cx, id);
+        self.pump(cx);
+    }
+
     fn publish(&mut self, cx: &mut Cx) {
         let Some(l) = &self.link else { return };
         let room = self.outgoing.len() < l.server_receive_max.min(12);

@@ -2,6 +2,7 @@
 //! tells the oracle what it sees.
 
 use crate::link::{Awaited, Link};
+use crate::machine::kernel::Net;
 use crate::net::{Leave, SocketId, Wire};
 use crate::oracle::{Alive, Got, MsgId, Oracle, parse_payload, payload};
 use crate::plan::{Plan, Profile};
@@ -66,6 +67,11 @@ impl Client {
             last_pid: 0,
             news: None,
         }
+    }
+
+    /// The shard that serves it.
+    pub fn shard(&self, net: &Net) -> Option<usize> {
+        net.shard_of(self.link.as_ref()?.socket)
     }
 
     pub fn is_up(&self) -> bool {
@@ -348,10 +354,10 @@ impl Client {
         let mut fresh = true;
         if p.qos as u8 > 0 {
             assert!(
-                tainted || p.dup || !l.flight.contains(&pid),
+                tainted || p.dup || !l.flight.contains_key(&pid),
                 "{id}: packet identifier {pid} is in flight and used again"
             );
-            l.flight.insert(pid);
+            l.flight.insert(pid, msg);
             let (n, max) = (l.flight.len(), l.receive_max);
             assert!(n <= max, "{id}: {n} messages in flight, Receive Maximum {max}");
             if n == max {
@@ -382,7 +388,9 @@ impl Client {
         }
         if let (true, Some(msg)) = (fresh, msg) {
             let number = l.number;
-            let got = Got { msg, qos: p.qos as u8, retain: p.retain, dup: p.dup, ids, conn: number };
+            let since_ms = l.started;
+            let (qos, retain, dup) = (p.qos as u8, p.retain, p.dup);
+            let got = Got { msg, qos, retain, dup, ids, conn: number, since_ms, taken: qos == 0 };
             cx.oracle.delivered(self.index, &topic, got);
         }
     }
@@ -478,6 +486,9 @@ impl Client {
                 return;
             }
             let (kind, pid) = l.owed.pop_front().expect("it is not empty");
+            if let (AckKind::PubAck | AckKind::PubRec, Some(Some(msg))) = (kind, l.flight.get(&pid)) {
+                cx.oracle.taken(self.index, *msg);
+            }
             match kind {
                 AckKind::PubAck | AckKind::PubComp => drop(l.flight.remove(&pid)),
                 AckKind::PubRec => {

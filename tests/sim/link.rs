@@ -34,7 +34,8 @@ pub struct Link {
     pub aliases_out: Vec<String>,
     pub aliases_in: BTreeMap<u16, String>,
     pub owed: VecDeque<(AckKind, u16)>,
-    pub flight: BTreeSet<u16>,
+    /// QoS 1 and 2 to us that is not completely acknowledged.
+    pub flight: BTreeMap<u16, Option<MsgId>>,
     pub awaited: BTreeMap<u16, Awaited>,
     /// It was sent something that may end it.
     pub grey: bool,
@@ -77,7 +78,7 @@ impl Link {
             aliases_out: Vec::new(),
             aliases_in: BTreeMap::new(),
             owed: VecDeque::new(),
-            flight: BTreeSet::new(),
+            flight: BTreeMap::new(),
             awaited: BTreeMap::new(),
             grey: false,
             haunted: false,

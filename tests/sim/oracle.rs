@@ -62,8 +62,11 @@ pub struct Got {
     pub retain: bool,
     pub dup: bool,
     pub ids: Vec<u32>,
-    /// Number of the client's connection.
+    /// Number of the client's connection, and when the client opened it.
     pub conn: usize,
+    pub since_ms: u64,
+    /// The client has acknowledged it.
+    pub taken: bool,
 }
 
 /// One session.
@@ -186,6 +189,12 @@ impl Oracle {
         }
     }
 
+    /// A client acknowledges what it got.
+    pub fn taken(&mut self, client: usize, id: MsgId) {
+        let got = self.books[client].inc().got.get_mut(&id);
+        got.into_iter().flatten().for_each(|g| g.taken = true);
+    }
+
     /// A new session begins.
     pub fn begin(&mut self, client: usize, tainted: bool) {
         self.books[client].incs.push(Incarnation { tainted, ..Incarnation::default() });
@@ -279,6 +288,21 @@ impl Oracle {
                 "{what} is retained no more, a newer one was acknowledged before the SUBSCRIBE"
             );
         }
+        // QoS 0 waits in no queue, so it overtakes what does.
+        if got.retain && !inc.tainted && !m.will && !got.dup && possible.iter().all(|s| !s.as_published) {
+            let live = |(id, all): (&MsgId, &Vec<Got>)| {
+                let o = &self.msgs[*id as usize];
+                let newer =
+                    o.retain && !o.will && o.topic == m.topic && m.acked.is_some_and(|at| o.sent > at);
+                newer.then_some(*id).filter(|_| all.iter().any(|g| !g.retain && (g.qos > 0) == (got.qos > 0)))
+            };
+            let newer = inc.got.iter().find_map(live);
+            assert!(newer.is_none(), "{what} is retained no more, m{} came before it", newer.unwrap_or(0));
+        }
+        if let Some(s) = m.expiry_s.filter(|_| m.acked.is_some() && !m.will && !got.dup) {
+            let due = m.acked_ms + u64::from(s) * 1000;
+            assert!(got.since_ms < due, "{what} expired before this connection was opened");
+        }
         let before = inc.got.entry(got.msg).or_default();
         let first = before.is_empty();
         let max = (plain + groups) * m.routed_max + scans;
@@ -328,7 +352,7 @@ impl Oracle {
             return;
         }
         if books.excused == 0 {
-            self.judge_scans(books, inc);
+            self.judge_scans(client, books, inc);
         }
         let mut filters: Vec<&String> =
             inc.subs.iter().filter(|s| s.group.is_none()).map(|s| &s.filter).collect();
@@ -351,7 +375,7 @@ impl Oracle {
     }
 
     /// What was retained and acknowledged before a SUBSCRIBE was found for it, or something newer.
-    fn judge_scans(&self, books: &Books, inc: &Incarnation) {
+    fn judge_scans(&self, client: usize, books: &Books, inc: &Incarnation) {
         let asks = |s: &&SubRec| {
             s.group.is_none()
                 && s.granted.is_some()
@@ -369,7 +393,8 @@ impl Oracle {
                 let mut later = self.msgs.iter().enumerate().filter(|(_, o)| {
                     o.retain && !o.refused && o.topic == m.topic && o.acked.is_none_or(|at| at > m.sent)
                 });
-                let lasting = |o: &Msg| !o.clear && o.qos > 0 && o.expiry_s.is_none() && !o.will;
+                let own = |o: &Msg| sub.no_local && o.publisher == client;
+                let lasting = |o: &Msg| !o.clear && o.qos > 0 && o.expiry_s.is_none() && !o.will && !own(o);
                 if !later.clone().all(|(_, o)| lasting(o)) {
                     continue;
                 }
@@ -427,7 +452,9 @@ impl Oracle {
                     .books
                     .iter()
                     .any(|b| b.complete && asked(b, m) && self.is_member(b, &group, &filter, m));
-                let got_it = |i: &Incarnation| i.got.contains_key(&(id as MsgId));
+                // Who was lost before it acknowledged does not count: it is given to another member.
+                let got_it =
+                    |i: &Incarnation| i.got.get(&(id as MsgId)).is_some_and(|g| g.iter().any(|g| g.taken));
                 let anybody =
                     self.books.iter().any(|b| b.incs.iter().any(member) && b.incs.iter().any(got_it));
                 if due && !anybody {

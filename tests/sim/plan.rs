@@ -31,6 +31,8 @@ pub struct Plan {
     pub shards: usize,
     pub rings: (usize, usize),
     pub fan_out_at_once: usize,
+    /// Bits of the key of an exact filter that count.
+    pub route_key_mask: u64,
     pub options: Options,
     pub faults: Faults,
     pub actions: usize,
@@ -46,6 +48,8 @@ pub struct Plan {
     /// The clock jumps, in 1000 steps of the clock.
     pub jump: u32,
     pub retain: u32,
+    /// Chances in 1000 that a scene is played after an action.
+    pub scenes: u32,
     pub payload_max: u64,
     /// What is published to.
     pub topics: Vec<&'static str>,
@@ -97,6 +101,7 @@ impl Plan {
             shards,
             rings,
             fan_out_at_once: r.pick(&[1, 2, FAN_OUT_AT_ONCE_MAX, FAN_OUT_AT_ONCE_MAX]),
+            route_key_mask: r.pick(&[u64::MAX, u64::MAX, u64::MAX, u64::MAX, 3, 1, 0]),
             options,
             faults: faults(r),
             actions: r.pick(&[40, 120, 300]),
@@ -108,6 +113,7 @@ impl Plan {
             slow: (r.chance(400) && shards > 1).then(|| r.below(shards)),
             jump: r.pick(&[0, 0, 5, 30]),
             retain: r.pick(&[0, 300, 700]),
+            scenes: r.pick(&[0, 20, 60]),
             payload_max: r.pick(&[30, 120, 2_000]),
             topics: match r.below(6) {
                 0 => vec!["r/1"],

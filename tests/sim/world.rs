@@ -3,11 +3,13 @@
 //! A shard that says it sleeps is also ticked now and then for no reason.
 
 use crate::client::{Client, Cx};
+use crate::gap::{Cast, Gap, Stage};
 use crate::machine::{Build, Machine, Wire};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::{note, trace};
+use std::rc::Rc;
 
 /// Steps of the scheduler before a run counts as one that does not come to rest.
 const SETTLE_STEPS_MAX: u64 = 400_000;
@@ -17,11 +19,12 @@ const SETTLE_MS_MAX: u64 = 3_600_000;
 const QUIET_MS: u64 = 12_000;
 
 pub struct World {
-    pub plan: Plan,
+    pub plan: Rc<Plan>,
     pub machine: Machine,
+    stage: Stage,
     pub clients: Vec<Client>,
     pub oracle: Oracle,
-    scheduler: Random,
+    pub scheduler: Random,
     choices: Random,
     pub steps: u64,
     pub settling: bool,
@@ -29,7 +32,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> World {
-        let plan = Plan::new(seed);
+        let plan = Rc::new(Plan::new(seed));
         note!("{plan:#?}");
         let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
         let build = Build {
@@ -38,9 +41,14 @@ impl World {
             rings: plan.rings,
             options: plan.options.clone(),
             fan_out_at_once: plan.fan_out_at_once,
+            route_key_mask: plan.route_key_mask,
         };
+        let machine = Machine::new(&build, wire);
+        let stage = Stage::default();
+        machine.interrupt_with(Box::new(Gap::new(&machine.nodes, &stage, &plan)));
         let mut world = World {
-            machine: Machine::new(&build, wire),
+            machine,
+            stage,
             clients: Vec::new(),
             oracle: Oracle::default(),
             scheduler: Random::new(seed, 3),
@@ -69,7 +77,7 @@ impl World {
         self.machine.now()
     }
 
-    fn advance(&mut self, to: u64) {
+    pub fn advance(&mut self, to: u64) {
         self.machine.advance(to);
     }
 
@@ -88,6 +96,9 @@ impl World {
                     actions -= 1;
                     let client = self.scheduler.below(self.clients.len());
                     self.client(client, |client, cx| client.act(cx));
+                    if self.scheduler.chance(self.plan.scenes) {
+                        self.scene();
+                    }
                 }
                 _ => {
                     let mut ms = self.scheduler.range(0, 3);
@@ -105,31 +116,7 @@ impl World {
         }
     }
 
-    /// Two clients retain something for the same topic, the second when the first one's is acknowledged, and
-    /// the shards that have no part in it do not move.
-    fn race(&mut self, topic: &str) {
-        for _ in 0..2 {
-            let up: Vec<usize> = (0..self.clients.len()).filter(|at| self.clients[*at].is_up()).collect();
-            if up.is_empty() {
-                return;
-            }
-            let at = self.scheduler.pick(&up);
-            self.client(at, |client, cx| client.poke(cx, topic, true));
-            for _ in 0..12 {
-                self.step_begins();
-                let Some(socket) = self.clients[at].link.as_ref().map(|l| l.socket) else { return };
-                let shard = self.machine.net.borrow().shard_of(socket);
-                if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
-                    self.tick(shard);
-                }
-                self.client(at, |client, cx| client.step(cx));
-                let now = self.now();
-                self.advance(now + 1);
-            }
-        }
-    }
-
-    fn step_begins(&mut self) {
+    pub fn step_begins(&mut self) {
         self.steps += 1;
         trace::at(self.now(), self.steps);
     }
@@ -148,38 +135,23 @@ impl World {
         }
     }
 
-    /// Clients act upon what a shard just told them, before the other shards have moved: what an answer
-    /// promises must hold at once.
-    fn react(&mut self) {
-        for at in 0..self.clients.len() {
-            self.clients[at].news = None;
-            self.client(at, |client, cx| client.step(cx));
-            let Some((filter, retain)) = self.clients[at].news.take() else { continue };
-            let mut topics = self.plan.topics.clone();
-            topics.retain(|topic| crate::oracle::matches(&filter, topic));
-            let others: Vec<usize> =
-                (0..self.clients.len()).filter(|o| *o != at && self.clients[*o].is_up()).collect();
-            if topics.is_empty() || others.is_empty() || self.scheduler.chance(300) {
-                continue;
-            }
-            let (topic, other) = (self.scheduler.pick(&topics), self.scheduler.pick(&others));
-            self.step_begins();
-            self.client(other, |client, cx| client.poke(cx, topic, retain));
-            let Some(socket) = self.clients[other].link.as_ref().map(|l| l.socket) else { continue };
-            let shard = self.machine.net.borrow().shard_of(socket);
-            if let Some(shard) = shard.filter(|s| self.is_runnable(*s)) {
-                trace::reached("acted upon an answer at once");
-                self.tick(shard);
-            }
-        }
-    }
-
-    fn is_runnable(&self, shard: usize) -> bool {
+    pub fn is_runnable(&self, shard: usize) -> bool {
         self.machine.is_runnable(shard)
     }
 
-    fn tick(&mut self, shard: usize) {
+    /// A shard ticks. The clients are on stage meanwhile: see [`Gap`].
+    pub fn tick(&mut self, shard: usize) {
+        let cast = Cast {
+            clients: std::mem::take(&mut self.clients),
+            oracle: std::mem::take(&mut self.oracle),
+            choices: self.choices.clone(),
+            settling: self.settling,
+            net: Rc::clone(&self.machine.net),
+        };
+        self.stage.replace(Some(cast));
         self.machine.tick(shard);
+        let cast = self.stage.take().expect("whoever takes the cast brings it back");
+        (self.clients, self.oracle, self.choices) = (cast.clients, cast.oracle, cast.choices);
     }
 
     pub fn client(&mut self, at: usize, f: impl FnOnce(&mut Client, &mut Cx)) {

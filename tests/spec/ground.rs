@@ -187,6 +187,7 @@ impl Simulation {
             rings: (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES),
             options: loaded.config.mqtt,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
+            route_key_mask: u64::MAX,
         };
         let wire = Wire::new(shards, faults, crate::machine::Random::new(seed, 2));
         Simulation { machine: Machine::new(&build, wire), turn: RefCell::new(0) }
