@@ -154,6 +154,56 @@ fn files_and_functions_are_short() {
     report(&faults);
 }
 
+/// What `tests/mutations/run` breaks is still there to be broken.
+#[test]
+fn mutations_apply() {
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("tests/mutations")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        count += 1;
+        let patch = std::fs::read_to_string(&path).expect("a patch is readable");
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap_or_default();
+        faults.extend(misapplied(&patch, read).map(|fault| format!("{}: {fault}", path.display())));
+    }
+    assert!(count >= 14, "{count} patches in tests/mutations");
+    report(&faults);
+}
+
+/// Why a patch does not apply, if it does not: each hunk's old lines stand in its file once.
+fn misapplied(patch: &str, read: impl Fn(&str) -> String) -> Option<String> {
+    for word in ["Breaks: ", "Caught by: "] {
+        if !patch.lines().take_while(|line| !line.starts_with("diff ")).any(|line| line.starts_with(word)) {
+            return Some(format!("expected a line `{word}` in front of the diff"));
+        }
+    }
+    let mut hunks = 0;
+    for part in patch.split("\n--- a/").skip(1) {
+        let mut parts = part.split("\n@@ ");
+        let file = parts.next().and_then(|head| head.lines().next()).unwrap_or_default();
+        let text = read(file);
+        let text: Vec<&str> = text.lines().collect();
+        for hunk in parts {
+            hunks += 1;
+            let body = hunk.split("\ndiff ").next().unwrap_or_default();
+            let lines = body.lines().skip(1).filter(|line| !line.starts_with('+'));
+            let old: Vec<&str> = lines.map(|line| line.get(1..).unwrap_or_default()).collect();
+            let found = text.windows(old.len().max(1)).filter(|lines| *lines == old).count();
+            if found != 1 {
+                let first = old.get(2).unwrap_or(&"").trim();
+                return Some(format!(
+                    "expected the lines around `{first}` once in {file}, found them {found} times; change the patch \
+                     so that it breaks the same thing in the code as it is now"
+                ));
+            }
+        }
+    }
+    (hunks == 0).then(|| "expected a diff".to_owned())
+}
+
 #[test]
 fn the_checks_see_what_they_look_for() {
     assert_eq!(arrow("session", "codec"), None);
@@ -181,6 +231,14 @@ fn the_checks_see_what_they_look_for() {
     let code = "fn a() {}\n#[cfg(test)]\nmod tests {\n unsafe {} }\n";
     assert_eq!(without_tests(Path::new("src/a.rs"), code), "fn a() {}\n");
     assert_eq!(without_tests(Path::new("src/a/tests.rs"), code), "");
+
+    let patch =
+        "Breaks: x\nCaught by: y\n\ndiff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@ z\n a\n-b\n+c\n";
+    assert_eq!(misapplied(patch, |_| "a\nb\n".to_owned()), None);
+    assert!(misapplied(patch, |_| "a\nb\na\nb\n".to_owned()).is_some_and(|fault| fault.contains("2 times")));
+    assert!(misapplied(patch, |_| "a\nc\n".to_owned()).is_some());
+    assert!(misapplied("Breaks: x\nCaught by: y\n", |_| String::new()).is_some());
+    assert!(misapplied(&patch["Breaks: x\n".len()..], |_| "a\nb\n".to_owned()).is_some());
 
     assert!(sources("src").keys().any(|path| path.ends_with("src/lib.rs")), "the sources are found");
     assert_eq!(module(&root().join("src/codec/packet.rs")), "codec");

@@ -144,6 +144,7 @@ impl Io<Handover> for SimIo {
     }
 
     fn turn(&mut self, events: &mut Vec<Event<Handover>>, _deadline: Option<Moment>) {
+        self.meanwhile();
         self.net.borrow_mut().turn(self.me, events);
         self.interleave();
     }

@@ -99,7 +99,7 @@ impl Meanwhile for Gap {
         if self.depth.get() > 0 {
             return;
         }
-        let play = self.scenes.get() < SCENES_MAX && self.random.borrow_mut().chance(200);
+        let play = self.scenes.get() < SCENES_MAX && self.random.borrow_mut().chance(500);
         let cast = if play { self.stage.take() } else { None };
         let Some(mut cast) = cast else { return self.pass() };
         if !cast.settling {

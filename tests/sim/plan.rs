@@ -113,7 +113,7 @@ impl Plan {
             slow: (r.chance(400) && shards > 1).then(|| r.below(shards)),
             jump: r.pick(&[0, 0, 5, 30]),
             retain: r.pick(&[0, 300, 700]),
-            scenes: r.pick(&[0, 20, 60]),
+            scenes: r.pick(&[0, 40, 120]),
             payload_max: r.pick(&[30, 120, 2_000]),
             topics: match r.below(6) {
                 0 => vec!["r/1"],

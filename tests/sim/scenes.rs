@@ -173,8 +173,13 @@ pub fn retain_and_ask(cast: &mut Cast, plan: &Plan, home: usize, tick: &dyn Fn(u
         up.extend(shard.filter(|s| *s != home && cast.clients[at].is_up()).map(|s| (at, s)));
     }
     cast.choices.shuffle(&mut up);
-    let Some(&(publisher, there)) = up.first() else { return };
-    let Some(&(asker, elsewhere)) = up.iter().find(|(_, s)| *s != there) else { return };
+    // A shard looks at the others in order: the one whose ring it has looked at, and one that is still to come.
+    let Some(&(one, there)) = up.first() else { return };
+    let Some(&(other, elsewhere)) = up.iter().find(|(_, s)| *s != there) else { return };
+    let [(publisher, there), (asker, elsewhere)] = match there < elsewhere {
+        true => [(one, there), (other, elsewhere)],
+        false => [(other, elsewhere), (one, there)],
+    };
     cast.clients[publisher].news = None;
     cast.client(plan, publisher, |client, cx| client.retain_for_good(cx, &topic));
     for _ in 0..TURNS {
