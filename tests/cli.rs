@@ -169,7 +169,9 @@ fn the_options_in_the_readme_are_those_of_the_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
     let (broker, bench) = (text(&run(&["--help"]).stdout), text(&run(&["bench", "--help"]).stdout));
-    let tune = text(&run(&["tune", "check", "--help"]).stdout);
+    let tune = ["check", "script", "apply", "revert"]
+        .map(|verb| text(&run(&["tune", verb, "--help"]).stdout))
+        .concat();
     let mut options = 0;
     for line in readme.lines().filter(|line| line.trim_start().starts_with("ringmq ")) {
         let help = match line.split_whitespace().nth(1) {

@@ -5,10 +5,15 @@
 //! is a link. The values are made up; their form is that of the kernel.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Where old values are recorded.
+const RECORD: &str = "var/lib/ringmq/tune.json";
 
 /// A host's tree, unpacked for one test and removed at its end.
 struct Tree(PathBuf);
@@ -50,6 +55,33 @@ impl Tree {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
         command.env_clear().arg("tune").args(args).arg("--root").arg(&self.0);
         command.output().expect("the binary was built for this test")
+    }
+
+    /// Each file with its words, or the word in brackets; without the record of changes.
+    fn content(&self) -> BTreeMap<String, String> {
+        let mut content = BTreeMap::new();
+        let mut folders = vec![self.0.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder") {
+                let path = entry.expect("it stays").path();
+                if path.is_symlink() {
+                    continue;
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let chosen =
+                    text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(word, _)| word);
+                let is_value = !path.starts_with(self.0.join("etc"));
+                let words: Vec<_> = chosen.filter(|_| is_value).unwrap_or(&text).split_whitespace().collect();
+                let name = path.strip_prefix(&self.0).expect("below the root").to_string_lossy().into_owned();
+                content.insert(name, words.join(" "));
+            }
+        }
+        content.remove(RECORD);
+        content
     }
 
     /// `check` for so many clients: the exit code and the JSON.
@@ -315,4 +347,144 @@ fn the_table_is_for_people() {
     }
     let reason = "each connection is an open file of the machine";
     assert!(!short.contains(reason) && text(&["check", "--why"]).contains(reason));
+}
+
+const MILLION: &[&str] = &["--connections", "1000000"];
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn apply_makes_green_what_it_can_and_revert_restores_everything() {
+    for host in ["small-vm", "fresh-server", "container", "old-manual"] {
+        let tree = Tree::of(host);
+        let before = tree.content();
+        let output = tree.tune(&[&["apply"], MILLION].concat());
+        assert_eq!(output.status.code(), Some(0), "{host}: {}", told(&output));
+        let (_, json) = tree.check(1_000_000);
+        for found in json["knobs"].as_array().expect("a list") {
+            let set = found["set"].as_array().expect("a list");
+            // A limit holds for processes that start later, a key of the configuration is set by hand.
+            let open = set.iter().filter(|set| set["sysctl"].is_string() || set["file"].is_string());
+            assert_eq!(open.count(), 0, "{host}: {found:#}");
+        }
+        let after = tree.content();
+        assert_ne!(before, after, "{host}");
+        // Where io_uring was off, its needs show only now.
+        tree.tune(&[&["apply"], MILLION].concat());
+        let again = tree.tune(&[&["apply"], MILLION].concat());
+        assert!(told(&again).contains("there is nothing to change"), "{host}: {}", told(&again));
+        let output = tree.tune(&["revert"]);
+        assert_eq!(output.status.code(), Some(0), "{host}: {}", told(&output));
+        assert_eq!(tree.content(), before, "{host}");
+        assert!(!tree.0.join(RECORD).exists());
+        assert!(told(&tree.tune(&["revert"])).contains("nothing to revert"));
+    }
+}
+
+#[test]
+fn drop_in_files_say_what_was_set() {
+    let tree = Tree::of("fresh-server");
+    tree.tune(&["apply", "--connections", "8000000"]);
+    let content = tree.content();
+    let sysctl = &content["etc/sysctl.d/99-ringmq.conf"];
+    for line in
+        ["net.ipv4.tcp_syncookies = 1", "net.ipv4.ip_local_reserved_ports = 1883,8081", "4096 before."]
+    {
+        assert!(sysctl.contains(line), "{line}: {sysctl}");
+    }
+    let boot = &content["etc/tmpfiles.d/99-ringmq.conf"];
+    assert!(boot.contains("w /sys/kernel/mm/transparent_hugepage/enabled - - - - madvise"), "{boot}");
+    assert!(!boot.contains("/proc/irq/"), "{boot}");
+    assert!(content["etc/security/limits.d/99-ringmq.conf"].contains("ringmq - nofile 323357"));
+    // A unit that allows enough is left as it is.
+    assert!(!content.contains_key("etc/systemd/system/ringmq.service.d/99-tune.conf"));
+    tree.write("usr/lib/systemd/system/ringmq.service", "[Service]\nLimitNOFILE=1024");
+    tree.tune(&[&["apply"], MILLION].concat());
+    let unit = tree.content()["etc/systemd/system/ringmq.service.d/99-tune.conf"].clone();
+    assert!(unit.ends_with("[Service] LimitNOFILE=41099"), "{unit}");
+}
+
+#[test]
+fn the_script_does_what_apply_does() {
+    for (host, more) in
+        [("fresh-server", &[][..]), ("small-vm", &[][..]), ("old-manual", &["--no-files", "--only", "net."])]
+    {
+        let (scripted, applied) = (Tree::of(host), Tree::of(host));
+        let before = scripted.content();
+        let script = scripted.tune(&[&["script"], MILLION, more].concat());
+        assert_eq!(scripted.content(), before, "printing it changes nothing");
+        let file = scripted.0.with_extension("sh");
+        fs::write(&file, &script.stdout).expect("the folder is writable");
+        let ran = Command::new("/bin/sh").arg(&file).env("ROOT", &scripted.0).output().expect("a shell");
+        let _ = fs::remove_file(&file);
+        assert_eq!((ran.status.code(), told(&ran).as_str()), (Some(0), ""), "{}", told(&script));
+        applied.tune(&[&["apply"], MILLION, more].concat());
+        assert_eq!(scripted.content(), applied.content(), "{host}");
+        let etc = applied.0.join("etc/sysctl.d");
+        assert_eq!(etc.exists(), more.is_empty(), "{host}");
+    }
+}
+
+#[test]
+fn only_what_is_named_is_changed() {
+    let tree = Tree::of("fresh-server");
+    let before = tree.content();
+    tree.tune(&["apply", "--connections", "1000000", "--no-files", "--only", "net.core.", "--only", "vm."]);
+    let after = tree.content();
+    let changed: Vec<_> = after.iter().filter(|(path, text)| before.get(*path) != Some(text)).collect();
+    let names: Vec<_> = changed.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(names, ["proc/sys/net/core/netdev_max_backlog", "proc/sys/vm/swappiness"]);
+}
+
+#[test]
+fn revert_leaves_alone_what_somebody_else_changed() {
+    let tree = Tree::of("small-vm");
+    let before = tree.content();
+    let record = tree.0.with_extension("json");
+    let record_arg = record.to_string_lossy().into_owned();
+    tree.tune(&[&["apply", "--record", &record_arg], MILLION].concat());
+    tree.write("proc/sys/net/core/somaxconn", "50000");
+    let output = tree.tune(&["revert", "--record", &record_arg]);
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("/proc/sys/net/core/somaxconn: is 50000 by now"), "{}", told(&output));
+    assert_eq!(tree.content()["proc/sys/net/core/somaxconn"], "50000");
+    let output = tree.tune(&["revert", "--force", "--record", &record_arg]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(tree.content(), before);
+    assert!(!record.exists());
+}
+
+#[test]
+fn without_the_right_it_says_so_and_goes_on() {
+    let tree = Tree::of("small-vm");
+    let locked = tree.0.join("proc/sys/net/core/somaxconn");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o444)).expect("it is ours");
+    // Root without capabilities is bound by permissions as everybody is.
+    let script = "[ $(id -u) != 0 ] || exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"; exec \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_ringmq"), "tune", "apply", "--root"]).arg(&tree.0);
+    let output = command.args(MILLION).output().expect("a shell");
+    let lines = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{lines}");
+    assert!(lines.contains("/proc/sys/net/core/somaxconn: not changed: Permission denied"), "{lines}");
+    assert!(lines.contains("/proc/sys/net/ipv4/tcp_fin_timeout: 60 -> 30"), "{lines}");
+    let record = fs::read_to_string(tree.0.join(RECORD)).expect("it is written");
+    assert!(record.contains("tcp_fin_timeout") && !record.contains("somaxconn\""), "{record}");
+}
+
+#[test]
+fn a_record_that_is_none_stops_everything() {
+    let tree = Tree::of("small-vm");
+    let before = tree.content();
+    for text in ["", "{}", "{\"changes\": [{\"path\": 7}]}", "not JSON"] {
+        tree.write(RECORD, text);
+        for args in [&["revert"][..], &["apply"][..]] {
+            let output = tree.tune(args);
+            assert_eq!(output.status.code(), Some(3), "{text}: {}", told(&output));
+            assert!(told(&output).contains("it is needed to change or revert"), "{}", told(&output));
+        }
+        assert_eq!(tree.content(), before);
+    }
 }

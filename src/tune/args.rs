@@ -1,17 +1,21 @@
 //! The arguments of `ringmq tune`.
 
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
 Examples:
   ringmq tune check                                what this host lacks for the configured broker
   ringmq tune check --connections 1000000 --why    for a million clients, with every reason
   ringmq tune check --json                         for programs
+  ringmq tune script                               what `apply` would do, as a shell script with reasons
+  ringmq tune apply --only net.                    does it, for the knobs whose names begin so
+  ringmq tune revert                               restores what was there before
 
-Exit codes of check: 0 nothing to do; 1 something yellow; 2 something red; 3 it could not be read.";
+Exit codes of check: 0 nothing to do; 1 something yellow; 2 something red; of the others: 0 all was done; 1 something
+could not be done, and the rest was; of all: 3 the host or the record of changes could not be read.";
 
-/// Looks at a host and says what it lacks for so many clients.
+/// Looks at a host, says what it lacks for so many clients, and changes it if asked to.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct TuneArgs {
@@ -25,6 +29,12 @@ pub struct TuneArgs {
 pub enum TuneCommand {
     /// Prints each knob: what it is now, what it should be for this configuration, and why. Changes nothing.
     Check(CheckArgs),
+    /// Prints a shell script that does what `apply` would do, with reasons. Changes nothing.
+    Script(ScriptArgs),
+    /// Changes what is not green, writes files that do so at each boot, and records the old values.
+    Apply(ApplyArgs),
+    /// Restores the values and files that `apply` has recorded.
+    Revert(RevertArgs),
 }
 
 /// Arguments of `check`.
@@ -39,6 +49,60 @@ pub struct CheckArgs {
     /// Says why for everything, not only for what is not green.
     #[arg(long)]
     pub why: bool,
+}
+
+/// Which changes.
+#[derive(Args, Clone, Debug)]
+pub struct ScriptArgs {
+    /// Which host, for what.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Only knobs whose names begin so, such as net. May be repeated.
+    #[arg(long, value_name = "PREFIX")]
+    pub only: Vec<String>,
+    /// Without the drop-in files below /etc: what is changed holds until the next boot.
+    #[arg(long)]
+    pub no_files: bool,
+}
+
+/// Arguments of `apply`.
+#[derive(Args, Clone, Debug)]
+pub struct ApplyArgs {
+    /// Which changes.
+    #[command(flatten)]
+    pub changes: ScriptArgs,
+    /// Where the old values are recorded.
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// Arguments of `revert`.
+#[derive(Args, Clone, Debug)]
+pub struct RevertArgs {
+    /// Also values that somebody else has changed since.
+    #[arg(long)]
+    pub force: bool,
+    /// A tree with copies of a host's /proc, /sys and /etc in place of this one.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Where the old values are recorded.
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// Where the old values are recorded.
+#[derive(Args, Clone, Debug)]
+pub struct RecordArgs {
+    /// The record of old values [default: /var/lib/ringmq/tune.json, below --root].
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+}
+
+impl RecordArgs {
+    /// Its path.
+    pub fn path(&self, root: &Path) -> PathBuf {
+        self.record.clone().unwrap_or_else(|| root.join("var/lib/ringmq/tune.json"))
+    }
 }
 
 /// Which host, and what is asked of it.

@@ -55,7 +55,8 @@ fn told(setting: &Setting) -> Option<String> {
     }
 }
 
-fn title(demand: &Demand) -> String {
+/// What is asked for, in a line.
+pub fn title(demand: &Demand) -> String {
     let driver = match demand.driver {
         Driver::Uring => "io_uring",
         Driver::Epoll => "epoll",
@@ -109,8 +110,7 @@ fn setting(setting: &Setting) -> Value {
     match setting {
         Setting::Sysctl { name, value } => json!({"sysctl": name, "value": value}),
         Setting::File { path, value } => json!({"file": format!("/{path}"), "value": value}),
-        Setting::OpenFiles(value) => json!({"limit": "nofile", "value": value}),
-        Setting::LockedMemory(value) => json!({"limit": "memlock", "value": value}),
+        Setting::Limit { item, service, value } => json!({"limit": item, "service": service, "value": value}),
         Setting::Config { key, value } => json!({"config": key, "value": value}),
     }
 }

@@ -2,7 +2,6 @@
 
 use super::demand::Demand;
 use super::host::{Host, sysctl_path};
-use std::path::Path;
 
 /// How bad a value is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,10 +45,15 @@ pub enum Setting {
         /// What to write.
         value: String,
     },
-    /// Open files of the service and of logins.
-    OpenFiles(u64),
-    /// Bytes of memory that the service and logins may lock.
-    LockedMemory(u64),
+    /// A limit, of logins or of the service.
+    Limit {
+        /// As limits.conf names it.
+        item: &'static str,
+        /// Of the service, in its unit; else of logins.
+        service: bool,
+        /// Files or bytes.
+        value: u64,
+    },
     /// A key of the broker's configuration. Told, and never written by this program.
     Config {
         /// Its name.
@@ -228,9 +232,8 @@ pub fn words(text: &str) -> String {
 }
 
 /// All knobs of a host.
-pub fn look(root: &Path, demand: &Demand) -> Vec<Finding> {
-    let host = Host::at(root);
-    let context = Context { host: &host, demand };
+pub fn look(host: &Host, demand: &Demand) -> Vec<Finding> {
+    let context = Context { host, demand };
     let tables = super::knobs::GROUPS.iter();
     tables.flat_map(|(group, knobs)| knobs.iter().map(|knob| knob.look(group, &context))).collect()
 }

@@ -1,24 +1,32 @@
 //! The host tuner: `ringmq tune`.
 //!
 //! [`host`] reads a host, this one or a copied tree; [`demand`] computes what a configuration asks of it; a
-//! table of [`knob`]s says how each is read, what it should be and why; [`check`] shows that.
+//! table of [`knob`]s says how each is read, what it should be and why; [`check`] shows that. A [`plan`] is what
+//! would be changed, which is printed as a script or done by [`apply`], with a record of the old values.
+//! Nothing is changed without being asked for.
 
+mod apply;
 mod args;
 mod check;
 mod demand;
 mod host;
 mod knob;
 mod knobs;
+mod plan;
 
 pub use args::TuneArgs;
 
-use args::{CheckArgs, TuneCommand};
+use apply::Done;
+use args::{ApplyArgs, CheckArgs, HostArgs, RevertArgs, ScriptArgs, TuneCommand};
 use demand::Demand;
 use host::Host;
-use knob::Level;
+use knob::{Finding, Level};
+use plan::Plan;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+/// Something could not be done, and the rest was.
+const IN_PART: u8 = 1;
 /// It could not be read or done at all.
 const FAILED: u8 = 3;
 
@@ -26,6 +34,9 @@ const FAILED: u8 = 3;
 pub fn tune(args: &TuneArgs) -> ExitCode {
     let done = match &args.command {
         TuneCommand::Check(args) => check(args),
+        TuneCommand::Script(args) => script(args),
+        TuneCommand::Apply(args) => apply(args),
+        TuneCommand::Revert(args) => revert(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -36,13 +47,18 @@ pub fn tune(args: &TuneArgs) -> ExitCode {
     }
 }
 
-fn check(args: &CheckArgs) -> Result<u8, String> {
-    let root = &args.host.root;
-    if !Host::at(root).has("proc/sys/net") {
-        return Err(format!("{} has no proc/sys/net: expected a host or a copied tree", root.display()));
+fn look(args: &HostArgs) -> Result<(Host, Demand, Vec<Finding>), String> {
+    let host = Host::at(&args.root);
+    if !host.has("proc/sys/net") {
+        return Err(format!("{} has no proc/sys/net: expected a host or a copied tree", args.root.display()));
     }
-    let demand = Demand::new(&args.host, &Host::at(root))?;
-    let findings = knob::look(root, &demand);
+    let demand = Demand::new(args, &host)?;
+    let findings = knob::look(&host, &demand);
+    Ok((host, demand, findings))
+}
+
+fn check(args: &CheckArgs) -> Result<u8, String> {
+    let (_, demand, findings) = look(&args.host)?;
     if args.json {
         print(&format!("{:#}\n", check::json(&demand, &findings)));
     } else {
@@ -53,6 +69,34 @@ fn check(args: &CheckArgs) -> Result<u8, String> {
         Level::Yellow => 1,
         Level::Red => 2,
     })
+}
+
+fn script(args: &ScriptArgs) -> Result<u8, String> {
+    let (_, demand, findings) = look(&args.host)?;
+    let plan = Plan::new(&findings, &args.only);
+    print(&plan::script(&check::title(&demand), &plan, !args.no_files));
+    Ok(0)
+}
+
+fn apply(args: &ApplyArgs) -> Result<u8, String> {
+    let (host, _, findings) = look(&args.changes.host)?;
+    let plan = Plan::new(&findings, &args.changes.only);
+    let record = args.record.path(&args.changes.host.root);
+    let done = apply::apply(&host, &plan, !args.changes.no_files, &record)?;
+    let code = tell(&done);
+    for line in &plan.by_hand {
+        print(&format!("by hand: {line}\n"));
+    }
+    Ok(code)
+}
+
+fn revert(args: &RevertArgs) -> Result<u8, String> {
+    Ok(tell(&apply::revert(&Host::at(&args.root), args.force, &args.record.path(&args.root))?))
+}
+
+fn tell(done: &Done) -> u8 {
+    done.lines.iter().for_each(|line| print(&format!("{line}\n")));
+    if done.failed == 0 { 0 } else { IN_PART }
 }
 
 /// A reader that went away, such as `head`, is no failure of ours.

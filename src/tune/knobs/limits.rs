@@ -98,9 +98,11 @@ fn open_files(context: &Context, now: &str) -> Judgement {
         (Driver::Uring, _) => format!("{rings} rings for each of {} shards would be needed", demand.shards),
         (Driver::Epoll, _) => format!("epoll holds about {} clients with it", now.saturating_sub(256)),
     };
-    Judgement::unless(level == Level::Green, level, format!(">= {wanted}"))
-        .note(note)
-        .set([Setting::OpenFiles(wanted)])
+    Judgement::unless(level == Level::Green, level, format!(">= {wanted}")).note(note).set([Setting::Limit {
+        item: "nofile",
+        service: false,
+        value: wanted,
+    }])
 }
 
 /// The last value that the unit and its drop-ins give.
@@ -119,14 +121,21 @@ fn of_unit(context: &Context, key: &str) -> Option<String> {
 fn unit_open_files(context: &Context, now: &str) -> Judgement {
     let (now, wanted) = (number(now), context.demand.open_files());
     let level = if context.demand.fits(now) { Level::Yellow } else { Level::Red };
-    Judgement::unless(now >= wanted, level, format!(">= {wanted}")).set([Setting::OpenFiles(wanted)])
+    Judgement::unless(now >= wanted, level, format!(">= {wanted}")).set([Setting::Limit {
+        item: "nofile",
+        service: true,
+        value: wanted,
+    }])
 }
 
 fn locked_memory(context: &Context, now: &str) -> Judgement {
     let files = context.host.limits("Max open files").map_or(u64::MAX, |(_, hard)| hard);
     let wanted = context.demand.locked_memory(files);
-    Judgement::unless(number(now) >= wanted, Level::Yellow, format!(">= {wanted}"))
-        .set([Setting::LockedMemory(wanted.next_power_of_two())])
+    Judgement::unless(number(now) >= wanted, Level::Yellow, format!(">= {wanted}")).set([Setting::Limit {
+        item: "memlock",
+        service: false,
+        value: wanted.next_power_of_two(),
+    }])
 }
 
 fn unit_locked_memory(context: &Context, now: &str) -> Judgement {
@@ -139,8 +148,11 @@ fn unit_locked_memory(context: &Context, now: &str) -> Judgement {
         _ => (now, 0),
     };
     let bytes = digits.parse::<u64>().map_or(u64::MAX, |number| number << shift);
-    Judgement::unless(bytes >= wanted, Level::Yellow, format!(">= {wanted}"))
-        .set([Setting::LockedMemory(wanted.next_power_of_two())])
+    Judgement::unless(bytes >= wanted, Level::Yellow, format!(">= {wanted}")).set([Setting::Limit {
+        item: "memlock",
+        service: true,
+        value: wanted.next_power_of_two(),
+    }])
 }
 
 fn max_connections(context: &Context, now: &str) -> Judgement {

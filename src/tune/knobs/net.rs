@@ -1,6 +1,6 @@
 //! Sockets: queues, buffers, ports, what closed connections leave, and connection tracking.
 
-use crate::tune::knob::{Context, Judgement, Knob, Level, Read, Setting, UNREADABLE, Want, words};
+use crate::tune::knob::{Context, Judgement, Knob, Level, Read, Setting, UNREADABLE, Want};
 
 /// Values that some guides recommend and that do not touch this broker.
 const NO_EFFECT: &str =
@@ -57,7 +57,7 @@ pub const KNOBS: &[Knob] = &[
     Knob {
         name: "net.ipv4.tcp_rmem",
         read: Read::Sysctl,
-        want: Want::Rule(buffers),
+        want: Want::Rule(|c, now| buffers(c, "net.ipv4.tcp_rmem", now)),
         why: "least, first and most bytes of a receive buffer; it grows with what arrives, so the first costs an idle client \
               nothing, and the most is what a client can fill while it is throttled",
         absent: UNREADABLE,
@@ -65,7 +65,7 @@ pub const KNOBS: &[Knob] = &[
     Knob {
         name: "net.ipv4.tcp_wmem",
         read: Read::Sysctl,
-        want: Want::Rule(buffers),
+        want: Want::Rule(|c, now| buffers(c, "net.ipv4.tcp_wmem", now)),
         why: "the same for sending; the most is what the kernel holds for a client that does not read, beside the \
               broker's mqtt.max_output_bytes",
         absent: UNREADABLE,
@@ -238,10 +238,8 @@ fn tcp_mem(context: &Context, now: &str) -> Judgement {
 }
 
 /// The largest size of a buffer: for both directions.
-fn buffers(context: &Context, now: &str) -> Judgement {
-    let (demand, host) = (context.demand, context.host);
-    let receive = host.text("proc/sys/net/ipv4/tcp_rmem").is_some_and(|text| words(&text) == now);
-    let name = if receive { "net.ipv4.tcp_rmem" } else { "net.ipv4.tcp_wmem" };
+fn buffers(context: &Context, name: &'static str, now: &str) -> Judgement {
+    let demand = context.demand;
     let Some([least, first, most]) = three(now) else {
         return Judgement { level: Level::Unknown, ..Judgement::good("three numbers") };
     };
