@@ -28,6 +28,7 @@ pub mod session;
 
 pub mod api;
 pub mod log;
+pub mod notify;
 pub mod shard;
 
 pub mod config;

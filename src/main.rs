@@ -3,9 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 use ringmq::api::{Api, Auth, Facts, HttpOptions, State, hash_password};
 use ringmq::bench::{BenchArgs, bench};
-use ringmq::broker::Broker;
+use ringmq::broker::{Broker, Pulse};
 use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
 use ringmq::log::Log;
+use ringmq::notify::Notify;
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -248,9 +249,12 @@ fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String>
         let facts = facts(&config, &broker, &api);
         let (state, watched) = watch::channel(State::Running);
         let http = tokio::spawn(api.serve(broker.desk(), watched, facts));
-        let (config, failure) = follow(&broker, &mut signals, config, sources, log).await;
+        let mut service = Service::new(&broker);
+        service.notify.ready(broker.describe());
+        let (config, failure) = follow(&broker, &mut signals, &mut service, config, sources, log).await;
+        service.notify.stopping();
         state.send_replace(State::Draining);
-        let code = drain(broker, &mut signals, &config).await;
+        let code = drain(broker, &mut signals, &mut service, &config).await;
         state.send_replace(State::Stopped);
         // It ends by itself within its own bound; a panic in it was reported where it happened.
         let _ = http.await;
@@ -293,6 +297,7 @@ fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
 async fn follow(
     broker: &Broker,
     signals: &mut Signals,
+    service: &mut Service,
     mut config: Config,
     sources: &Sources,
     log: &Log,
@@ -305,12 +310,19 @@ async fn follow(
                 return (config, Some(line));
             }
             asked = signals.next() => match asked {
-                Asked::Reload => config = reload(broker, &config, sources, log),
+                Asked::Reload => {
+                    service.notify.reloading();
+                    config = reload(broker, &config, sources, log);
+                    service.notify.ready(broker.describe());
+                }
                 Asked::Stop(name) => {
                     let seconds = config.broker.drain_timeout_s;
                     tracing::info!("{name}: draining, for {seconds} s at most; send it again to stop at once");
                     return (config, None);
                 }
+            },
+            () = service.due() => if service.pulse.beats(broker) {
+                service.notify.alive();
             },
         }
     }
@@ -340,7 +352,7 @@ fn reload(broker: &Broker, config: &Config, sources: &Sources, log: &Log) -> Con
 
 /// Tells clients that the broker goes, and sends what is queued, within the configured time. A second
 /// signal ends it at once.
-async fn drain(broker: Broker, signals: &mut Signals, config: &Config) -> ExitCode {
+async fn drain(broker: Broker, signals: &mut Signals, service: &mut Service, config: &Config) -> ExitCode {
     let limit = Duration::from_secs(u64::from(config.broker.drain_timeout_s));
     let mut draining = tokio::task::spawn_blocking(move || broker.drain(limit));
     loop {
@@ -356,7 +368,36 @@ async fn drain(broker: Broker, signals: &mut Signals, config: &Config) -> ExitCo
             asked = signals.next() => if let Asked::Stop(name) = asked {
                 eprintln!("ringmq: {name} while draining: stopped at once");
                 std::process::exit(if name == "SIGINT" { 130 } else { 143 });
-            }
+            },
+            // The drain has a bound of its own.
+            () = service.due() => service.notify.alive(),
+        }
+    }
+}
+
+/// The service manager, and its watchdog: told that all is well while every shard moves on.
+struct Service {
+    notify: Notify,
+    pulse: Pulse,
+    ticks: Option<tokio::time::Interval>,
+}
+
+impl Service {
+    fn new(broker: &Broker) -> Service {
+        let notify = Notify::from_environment();
+        let ticks = notify.every().map(|every| {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        });
+        Service { notify, pulse: Pulse::new(broker), ticks }
+    }
+
+    /// Waits until the watchdog is to be told; for ever where there is none.
+    async fn due(&mut self) {
+        match &mut self.ticks {
+            Some(ticks) => drop(ticks.tick().await),
+            None => std::future::pending().await,
         }
     }
 }

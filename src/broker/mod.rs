@@ -3,6 +3,10 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
+mod pulse;
+
+pub use pulse::Pulse;
+
 use crate::api::{Desk, Port};
 use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
 use crate::io::{

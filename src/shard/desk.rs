@@ -61,6 +61,8 @@ impl<I: Io<Handover>> Shard<I> {
                         small => self.desk.asks.push_back(small),
                     }
                 }
+                // Whoever asked may have given up.
+                Command::Pulse { reply } => drop(reply.send(self.me.into())),
                 Command::Drain { within_ms } => self.start_drain(within_ms),
             }
         }

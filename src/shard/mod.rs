@@ -71,6 +71,11 @@ pub enum Command {
     Reload(Box<Options>),
     /// A question of the management thread.
     Ask(Ask),
+    /// Whether the shard moves on. Answered in the tick that takes it, however much there is to do.
+    Pulse {
+        /// Told the shard's number.
+        reply: Sender<usize>,
+    },
     /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
     Drain {
         /// Milliseconds after which what is left is cut off.
