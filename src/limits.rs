@@ -37,6 +37,9 @@ pub const LEDGER_CLIENTS_MAX: usize = 1_024;
 /// Bytes of a client identifier that the ledger of losses keeps a line for.
 pub const LEDGER_CLIENT_ID_BYTES_MAX: usize = 256;
 
+/// Ticks of publication that one tick's deliveries are told apart by, when their latency is measured.
+pub const DELIVERY_STAMPS_MAX: usize = 256;
+
 const _: () = assert!(CONTROL_RING_ENTRIES.is_power_of_two() && DATA_RING_ENTRIES.is_power_of_two());
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 

@@ -1,7 +1,8 @@
 //! A version-neutral message: borrowed while it is routed, one allocation once somebody must keep it.
 
+use crate::stats::Source;
 use crate::sync::Shared;
-use crate::time::Moment;
+use crate::time::{Moment, Stamp};
 
 /// Quality of service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
@@ -53,6 +54,19 @@ pub struct Head {
     pub expires: Moment,
     /// The key of the publisher's client identifier, for No Local and shared-subscription strategies.
     pub publisher: u64,
+    /// Where it comes from.
+    pub source: Source,
+    /// The tick that it was published in; [`Stamp::NONE`] where its latency is of no interest.
+    pub stamp: Stamp,
+}
+
+const _: () = assert!(std::mem::size_of::<Head>() == 24);
+
+impl Head {
+    /// What a message has that says no more about itself.
+    pub fn new(qos: QoS, retain: bool, publisher: u64, source: Source) -> Head {
+        Head { qos, retain, expires: Moment::NEVER, publisher, source, stamp: Stamp::NONE }
+    }
 }
 
 /// A message that somebody keeps: one allocation, shared by all who keep it.

@@ -1,108 +1,47 @@
-//! Plain counters of one shard, and the ledger of losses.
+//! What one shard counts and measures, and the ledger of losses.
 //!
 //! Nothing here is atomic: each shard counts for itself, and the management thread adds copies up.
-//! A counter is one line in the table below.
+
+mod counters;
+mod histogram;
+pub mod names;
+mod recorder;
+
+pub use counters::{Counters, Dimension, Family, Gauges, Kind, PACKETS, QOS, SOURCES, Source};
+pub use histogram::Histogram;
+pub use recorder::{Part, Record, Recorder, SAMPLE_EVERY, Span, Tick};
 
 use crate::limits::{LEDGER_CLIENT_ID_BYTES_MAX, LEDGER_CLIENTS_MAX};
 use crate::map::Map;
 
-/// What a value of [`Counters`] is, and so how two shards' values become one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// The highest so far; the highest of all shards.
-    Peak,
-    /// Only grows; added up.
-    Counter,
-    /// How many there are now; added up.
-    Gauge,
+/// What one shard counted and measured up to one moment, or several shards together.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What it has counted.
+    pub counters: Counters,
+    /// What it holds.
+    pub gauges: Gauges,
+    /// What it held at most; of several shards, each at its own moment.
+    pub peaks: Gauges,
+    /// Its flight recorder.
+    pub record: Record,
+    /// What it dropped, by [`LossCause`].
+    pub losses: Losses,
 }
 
-macro_rules! counters {
-    ($($kind:ident $name:ident $doc:literal,)*) => {
-        /// The counters of one shard.
-        #[derive(Clone, PartialEq, Eq, Debug, Default)]
-        pub struct Counters {
-            $(#[doc = $doc] pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// Name, kind and meaning of each value, in the order of [`Counters::values`].
-            pub const TABLE: &[(&str, Kind, &str)] = &[$((stringify!($name), Kind::$kind, $doc),)*];
-
-            /// All values, in the order of [`Counters::TABLE`].
-            pub fn values(&self) -> [u64; Self::TABLE.len()] {
-                [$(self.$name,)*]
-            }
-
-            /// Takes another shard's counters in, each by its [`Kind`].
-            pub fn add(&mut self, other: &Counters) {
-                $(self.$name = Kind::$kind.join(self.$name, other.$name);)*
-            }
-        }
-    };
-}
-
-counters! {
-    Counter ticks "Turns of the shard's loop.",
-    Counter completions "Completions that the driver reaped.",
-    Counter events "Events that the driver reported.",
-    Counter bytes_in "Bytes received from clients.",
-    Counter bytes_out "Bytes sent to clients.",
-    Counter packets_in "MQTT packets received.",
-    Counter packets_out "MQTT packets sent.",
-    Counter publishes_in "PUBLISH packets received.",
-    Counter deliveries "Messages delivered to sessions.",
-    Counter sends "Sends handed to the driver.",
-    Counter wakes_sent "Doorbells of other shards that were rung.",
-    Counter wakes_saved "Doorbells that needed no ring, for their shard was awake or rung already.",
-    Counter control_in "Control messages from other shards.",
-    Counter control_out "Control messages to other shards.",
-    Counter control_overflow "Control messages that went through an overflow.",
-    Counter data_in "Envelopes from other shards.",
-    Counter data_out "Envelopes to other shards.",
-    Counter data_ring_full "Times that a target's data ring had no room.",
-    Counter cursors "Fan-outs and scans that were resumed in a later tick.",
-    Peak buffers_in_use "Receive buffers that one tick held at most.",
-    Peak control_ring_depth "Entries that an inbound control ring held at most.",
-    Peak data_ring_depth "Entries that an inbound data ring held at most.",
-    Counter starved "Receives that found no buffer.",
-    Counter accepts "Connections accepted.",
-    Counter connect_timeouts "Connections closed because no CONNECT came in time.",
-    Counter connects "Connections that got a CONNACK of success.",
-    Counter disconnects "Connections that ended after that.",
-    Counter hand_overs_out "Connections handed to their home shard.",
-    Counter hand_overs_in "Connections that arrived from another shard.",
-    Counter hand_over_failures "Hand-overs that failed.",
-    Counter takeovers "Sessions taken over by a new connection.",
-    Gauge subscriptions "Subscriptions there are.",
-    Gauge sessions "Sessions there are.",
-    Gauge connections "Connections there are.",
-    Gauge retained "Retained messages there are.",
-    Counter decode_errors "Packets that could not be decoded.",
-    Counter keep_alive_timeouts "Connections closed because their keep alive ran out.",
-    Counter hand_ons "Messages of a share group that were given to another member.",
-    Counter wills "Will messages published.",
-    Counter expired_messages "Messages that expired before delivery.",
-    Counter expired_sessions "Sessions that expired.",
-    Counter accept_pauses "Times that accepting was paused.",
-    Counter asks "Questions of the management thread that were taken.",
-    Counter listing_ticks "Ticks that went on with a listing for the management thread.",
-    Peak listing_us_max "Microseconds that one tick spent on listings at most.",
-}
-
-impl Counters {
-    /// Name and value of each counter.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Self::TABLE.iter().map(|(name, _, _)| *name).zip(self.values())
+impl Snapshot {
+    /// Takes another shard's in.
+    pub fn add(&mut self, other: &Snapshot) {
+        self.counters.add(&other.counters);
+        self.gauges.add(&other.gauges);
+        self.peaks.add(&other.peaks);
+        self.record.add(&other.record);
+        add(&mut self.losses, &other.losses);
     }
-}
 
-impl Kind {
-    fn join(self, a: u64, b: u64) -> u64 {
-        match self {
-            Kind::Counter | Kind::Gauge => a.wrapping_add(b),
-            Kind::Peak => a.max(b),
-        }
+    /// Messages that were lost for these causes.
+    pub fn lost(&self, causes: &[LossCause]) -> u64 {
+        causes.iter().map(|cause| self.losses[*cause as usize]).sum()
     }
 }
 
@@ -217,15 +156,6 @@ fn add(to: &mut Losses, from: &Losses) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_join_by_kind() {
-        let mut a = Counters { ticks: 1, sessions: 2, data_ring_depth: 5, ..Counters::default() };
-        a.add(&Counters { ticks: 10, sessions: 20, data_ring_depth: 3, ..Counters::default() });
-        assert_eq!((a.ticks, a.sessions, a.data_ring_depth), (11, 22, 5));
-        let named: Vec<_> = a.iter().filter(|(_, value)| *value > 0).collect();
-        assert_eq!(named, [("ticks", 11), ("data_ring_depth", 5), ("sessions", 22)]);
-    }
 
     #[test]
     fn causes_index_their_table() {

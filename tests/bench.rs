@@ -77,7 +77,7 @@ fn scenarios_deliver_everything_and_agree_with_the_brokers_counters() {
         assert!(ended.is_some_and(|status| status.success()), "{}", broker.log());
         let log = broker.log();
         let line = log.lines().find(|line| line.contains("all shards:")).expect("its counters");
-        for (name, value) in [("publishes_in", sent), ("deliveries", delivered), ("connects", connects)] {
+        for (name, value) in [("published.client", sent), ("delivered", delivered), ("connects", connects)] {
             assert!(line.contains(&format!(" {name}={value} ")), "{driver}: {name}={value} in {line}");
         }
     }

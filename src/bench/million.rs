@@ -103,8 +103,8 @@ impl Broker {
         let twice =
             2 * plan.groups[CLIENTS].clients.len() as u64 + plan.groups[PUBLISHERS].clients.len() as u64;
         outcome.extra.push(("broker: clients connected, in all", count("connects") as f64, ""));
-        outcome.extra.push(("broker: messages received", count("publishes_in") as f64, ""));
-        outcome.extra.push(("broker: messages delivered", count("deliveries") as f64, ""));
+        outcome.extra.push(("broker: messages received", count("published.client") as f64, ""));
+        outcome.extra.push(("broker: messages delivered", count("delivered.client") as f64, ""));
         let mut check = |what: &str, counted: u64, due: u64| {
             if counted != due {
                 outcome
@@ -114,7 +114,11 @@ impl Broker {
             }
         };
         check("connected clients", count("connects"), twice.max(clients));
-        check("published messages", count("publishes_in"), outcome.total.published + outcome.total.resent);
+        check(
+            "published messages",
+            count("published.client"),
+            outcome.total.published + outcome.total.resent,
+        );
     }
 }
 

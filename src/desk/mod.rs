@@ -28,12 +28,16 @@ pub use rows::{
 };
 
 use crate::message::{Message, QoS};
+use crate::stats::Snapshot;
 
 /// A question to one shard.
 #[derive(Debug)]
 pub enum Ask {
     /// What the shard counts and how it is. Small.
     Totals(Reply<Box<Totals>>),
+    /// What the shard counts, its flight recorder, and what it held at most since this was asked last: whoever asks
+    /// keeps that, so there is one asker, [`crate::api`]'s meter. Small.
+    Snapshot(Reply<Box<Snapshot>>),
     /// The client of this identifier, connected or not; asked of its home shard. Small.
     Client {
         /// Client identifier.

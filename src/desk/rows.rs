@@ -3,7 +3,7 @@
 use crate::codec::{ReasonCode, Version};
 use crate::io::{IoStats, ShardId};
 use crate::message::{Message, QoS};
-use crate::stats::{Counters, Losses};
+use crate::stats::{Counters, Gauges, Losses};
 use crate::time::Moment;
 use crate::traffic::Traffic;
 use crate::trie;
@@ -16,8 +16,10 @@ pub struct Totals {
     pub shard: ShardId,
     /// Its clock.
     pub now: Moment,
-    /// Counters, peaks and gauges.
+    /// What it has counted.
     pub counters: Counters,
+    /// What it holds.
+    pub gauges: Gauges,
     /// Lost messages by cause; index them by [`crate::stats::LossCause`] as `usize`.
     pub losses: Losses,
     /// Sessions, those that are being removed left out.

@@ -52,8 +52,8 @@ impl DriverOptions {
         Moment(self.start.elapsed().as_millis() as u64)
     }
 
-    pub(super) fn now_us(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+    pub(super) fn clock_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
     }
 
     /// The time of day at which [`Io::now`] was 0.
@@ -299,8 +299,8 @@ impl<H: Send> Io<H> for Driver<H> {
         delegate!(self, io => io.now())
     }
 
-    fn now_us(&self) -> u64 {
-        delegate!(self, io => io.now_us())
+    fn clock_ns(&self) -> u64 {
+        delegate!(self, io => io.clock_ns())
     }
 
     fn room(&self) -> usize {

@@ -358,8 +358,8 @@ impl<H: Send> Io<H> for Epoll<H> {
         self.options.now()
     }
 
-    fn now_us(&self) -> u64 {
-        self.options.now_us()
+    fn clock_ns(&self) -> u64 {
+        self.options.clock_ns()
     }
 
     fn room(&self) -> usize {

@@ -402,8 +402,8 @@ impl<H: Send> Io<H> for Uring<H> {
         self.options.now()
     }
 
-    fn now_us(&self) -> u64 {
-        self.options.now_us()
+    fn clock_ns(&self) -> u64 {
+        self.options.clock_ns()
     }
 
     fn room(&self) -> usize {

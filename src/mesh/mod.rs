@@ -175,6 +175,7 @@ impl Mesh {
                 peer.overflow.push_back((mark, message));
                 self.overflow += 1;
                 self.counters.control_overflow += 1;
+                self.counters.overflow_depth = self.counters.overflow_depth.max(self.overflow as u64);
             }
         }
     }
@@ -375,9 +376,19 @@ impl Mesh {
         quiet
     }
 
-    /// This shard does not sleep any more.
-    pub fn awake(&mut self) {
+    /// The shards of the set that [`Mesh::flush`] returned are rung now, at this time.
+    pub fn note_rung(&self, shards: u64, ns: u64) {
+        for (other, peer) in self.peers.iter().enumerate() {
+            if let (1, Some(peer)) = (shards >> other & 1, peer) {
+                peer.bell.note_rung(ns);
+            }
+        }
+    }
+
+    /// This shard does not sleep any more. Returns when it was rung, if it was.
+    pub fn awake(&mut self) -> Option<u64> {
         self.bell.awake();
+        self.bell.take_rung()
     }
 
     /// A fresh look at everything that would be a reason to stay awake.

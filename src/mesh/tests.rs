@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::{Head, Message, MessageRef, QoS};
-use crate::time::Moment;
+use crate::stats::Source;
 use crate::trie::RouteBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -19,7 +19,7 @@ fn noted(message: Control) -> u64 {
 }
 
 fn envelope(n: u64) -> Envelope {
-    let head = Head { qos: QoS::AtMostOnce, retain: false, expires: Moment::NEVER, publisher: n };
+    let head = Head::new(QoS::AtMostOnce, false, n, Source::Client);
     let message = Message::new(&MessageRef { topic: "t", properties: b"", payload: &n.to_le_bytes(), head });
     Envelope { message, picks: None, normal: true }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::{MessageRef, QoS};
+use crate::stats::Source;
 use crate::topic::{Filter, Topic};
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ const NOW: Moment = Moment(1_000);
 const NO_LIMIT: Options = Options { messages_max: 0, bytes_max: 0 };
 
 fn message(topic: &str, payload: u32, expires: Moment) -> Message {
-    let head = Head { qos: QoS::AtLeastOnce, retain: true, expires, publisher: 0 };
+    let head = Head { expires, ..Head::new(QoS::AtLeastOnce, true, 0, Source::Client) };
     Message::new(&MessageRef { topic, properties: b"", payload: &payload.to_be_bytes(), head })
 }
 

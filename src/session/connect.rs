@@ -3,6 +3,7 @@
 use super::Options;
 use crate::codec::{Connect, Properties, Property, PropertyBuf, ReasonCode, Version, Will};
 use crate::message::{Head, Message, MessageRef, QoS};
+use crate::stats::Source;
 use crate::time::Moment;
 use crate::topic::Topic;
 
@@ -138,7 +139,7 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
             _ => {}
         }
     }
-    let head = Head { qos: will.qos, retain: will.retain, expires: Moment::NEVER, publisher: key };
+    let head = Head::new(will.qos, will.retain, key, Source::Will);
     let message = Message::new(&MessageRef {
         topic: will.topic,
         properties: will.routing().forward.bytes(&mut scratch),

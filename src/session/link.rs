@@ -1,13 +1,15 @@
 //! The connected side of a session: what its client can take, and the bytes that wait to leave.
 
 use super::Options;
-use crate::codec::{Ack, AckKind, Packet, PacketId, Property, PropertyBuf, PublishOut, ReasonCode, Version};
+use crate::codec::{
+    Ack, AckKind, Packet, PacketId, PacketType, Property, PropertyBuf, PublishOut, ReasonCode, Version,
+};
 use crate::codec::{encode_ack, encode_publish, publish_len};
 use crate::limits::{POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
 use crate::map::Map;
 use crate::message::{MessageRef, QoS};
-use crate::stats::{Counters, Ledger, LossCause};
-use crate::time::Moment;
+use crate::stats::{Counters, Gauges, Ledger, LossCause, Recorder, Source};
+use crate::time::{Moment, Stamp};
 use crate::traffic::Recent;
 
 /// What the rules need of their surroundings.
@@ -18,10 +20,24 @@ pub struct Ctx<'a> {
     pub options: &'a Options,
     /// Counters of the shard.
     pub counters: &'a mut Counters,
+    /// What the shard holds.
+    pub gauges: &'a mut Gauges,
+    /// How long things take.
+    pub recorder: &'a mut Recorder,
     /// What was lost, by cause and client.
     pub ledger: &'a mut Ledger,
     /// Output buffers for reuse.
     pub pool: &'a mut Pool,
+}
+
+impl Ctx<'_> {
+    /// A message has been written to a client for the first time. `stamp` is that of its publication, or
+    /// [`Stamp::NONE`].
+    #[inline]
+    pub fn note_delivery(&mut self, source: Source, qos: QoS, stamp: Stamp) {
+        self.counters.delivered[source as usize][qos as usize] += 1;
+        self.recorder.delivered(stamp);
+    }
 }
 
 /// Output buffers for reuse: idle connections hold none.
@@ -145,24 +161,21 @@ impl Link {
         self.alias_out_max == 0 && self.packet_bytes_max == u32::MAX
     }
 
-    #[inline]
-    fn count_packet(&mut self, ctx: &mut Ctx) {
-        ctx.counters.packets_out += 1;
-        self.traffic.send_pkt += 1;
-    }
-
     /// Appends a packet.
     pub fn push(&mut self, packet: &Packet, ctx: &mut Ctx) {
         ctx.pool.fill(&mut self.out);
-        self.count_packet(ctx);
+        let at = self.out.len();
+        self.traffic.send_pkt += 1;
         packet.encode(self.version, &mut self.out);
+        ctx.counters.packets_out[usize::from(self.out[at] >> 4)] += 1;
     }
 
     /// Appends an acknowledgement.
     #[inline]
     pub fn push_ack(&mut self, kind: AckKind, id: PacketId, code: ReasonCode, ctx: &mut Ctx) {
         ctx.pool.fill(&mut self.out);
-        self.count_packet(ctx);
+        self.traffic.send_pkt += 1;
+        ctx.counters.packets_out[PacketType::from(kind) as usize] += 1;
         encode_ack(&mut self.out, self.version, kind, id, code);
     }
 
@@ -236,9 +249,10 @@ impl Link {
             self.alias_out(&mut p);
         }
         ctx.pool.fill(&mut self.out);
-        self.count_packet(ctx);
+        self.traffic.send_pkt += 1;
         self.traffic.send_msg += 1;
-        ctx.counters.deliveries += 1;
+        ctx.counters.packets_out[PacketType::Publish as usize] += 1;
+        ctx.counters.redelivered += u64::from(e.dup);
         encode_publish(&mut self.out, self.version, &p);
         Ok(())
     }

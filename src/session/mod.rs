@@ -23,8 +23,8 @@ pub use scan::{ScanJob, Scans};
 
 use crate::io::Conn;
 use crate::message::{MessageRef, QoS};
-use crate::stats::LossCause;
-use crate::time::Moment;
+use crate::stats::{LossCause, Source};
+use crate::time::{Moment, Stamp};
 use crate::traffic::{Recent, Traffic};
 use crate::trie::{Sub, SubRef};
 
@@ -150,6 +150,8 @@ pub struct Offer<'a, 'm> {
     pub ids: &'a [u32],
     /// Key of the share group, 0 = none.
     pub group: u64,
+    /// Where it comes from as this session sees it: what was retained answers a subscription.
+    pub source: Source,
 }
 
 /// A message while it is delivered: copied out of the receive buffer when the first one has to keep it.
@@ -178,6 +180,11 @@ impl<'m> Carried<'m> {
     pub fn share(&mut self) -> crate::message::Message {
         self.kept.get_or_insert_with(|| crate::message::Message::new(&self.view)).clone()
     }
+}
+
+/// The stamp of a message for its latency: what was retained has waited for a subscription.
+fn live(source: Source, stamp: Stamp) -> Stamp {
+    if source == Source::Retained { Stamp::NONE } else { stamp }
 }
 
 impl Session {
@@ -222,6 +229,7 @@ impl Session {
                 retain: offer.retain,
                 ids: Ids::new(offer.ids),
                 group: offer.group,
+                source: offer.source,
             };
             let outgoing = self.outgoing.get_or_insert_default();
             return outgoing.offer(delivery, link, &self.client_id, ctx);
@@ -237,7 +245,12 @@ impl Session {
                     retain: offer.retain,
                     ids: offer.ids,
                 };
-                link.push_publish(&offer.message.view(), envelope, ctx).err().map(Unsent::cause)
+                let m = offer.message.view();
+                let unsent = link.push_publish(&m, envelope, ctx).err();
+                if unsent.is_none() {
+                    ctx.note_delivery(offer.source, QoS::AtMostOnce, live(offer.source, m.head.stamp));
+                }
+                unsent.map(Unsent::cause)
             }
         };
         if let Some(cause) = lost {

@@ -17,7 +17,8 @@ use super::options::QueueFull;
 use crate::codec::{AckKind, PacketId, ReasonCode};
 use crate::limits::QUEUE_LATE_MESSAGES_MAX;
 use crate::message::{Message, QoS};
-use crate::stats::LossCause;
+use crate::stats::{Gauges, LossCause, Source};
+use crate::time::Stamp;
 use std::collections::VecDeque;
 
 /// Subscription identifiers of one delivery.
@@ -65,6 +66,8 @@ pub struct Delivery {
     pub ids: Ids,
     /// Key of the share group that it came from, 0 = none.
     pub group: u64,
+    /// Where it comes from as this session sees it.
+    pub source: Source,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,8 @@ pub struct Outgoing {
     last_id: u16,
     used: u16,
     known: usize,
+    /// How many at the head of the queue waited for their client to come back: their latency says nothing.
+    waited: usize,
     dropped: u64,
 }
 
@@ -154,15 +159,20 @@ impl Outgoing {
         client: &str,
         ctx: &mut Ctx,
     ) -> Offered {
+        let away = link.is_none();
         if let Some(link) = link
             && self.queue.is_empty()
             && self.known == self.inflight.len()
             && self.may_send(link, ctx)
         {
-            self.send(delivery, link, client, ctx);
+            self.send(delivery, false, link, client, ctx);
             return Offered::Taken;
         }
-        self.enqueue(delivery, client, ctx)
+        let offered = self.enqueue(delivery, client, ctx);
+        if away {
+            self.waited = self.queue.len();
+        }
+        offered
     }
 
     fn enqueue(&mut self, delivery: Delivery, client: &str, ctx: &mut Ctx) -> Offered {
@@ -192,11 +202,14 @@ impl Outgoing {
                 self.dropped += 1;
                 ctx.ledger.record(client, cause, 1);
                 let Some(old) = self.queue.pop_front() else { return offered };
+                ctx.gauges.queued -= 1;
+                self.waited = self.waited.saturating_sub(1);
                 self.queue_bytes -= old.message.bytes() as u64;
             }
         }
         self.queue_bytes += bytes;
         self.queue.push_back(delivery);
+        ctx.gauges.queued += 1;
         if ctx.options.queue_full == QueueFull::Reject && self.is_full(ctx) {
             return Offered::Full;
         }
@@ -214,7 +227,7 @@ impl Outgoing {
         (!taken).then_some(id)
     }
 
-    fn send(&mut self, delivery: Delivery, link: &mut Link, client: &str, ctx: &mut Ctx) {
+    fn send(&mut self, delivery: Delivery, waited: bool, link: &mut Link, client: &str, ctx: &mut Ctx) {
         let id = self.next_id().expect("may_send found an identifier");
         let envelope = Envelope {
             qos: delivery.qos,
@@ -225,6 +238,10 @@ impl Outgoing {
         };
         match link.push_publish(&delivery.message.view(), envelope, ctx) {
             Ok(()) => {
+                let stamp = delivery.message.view().head.stamp;
+                let stamp = if waited { Stamp::NONE } else { super::live(delivery.source, stamp) };
+                ctx.note_delivery(delivery.source, delivery.qos, stamp);
+                ctx.gauges.inflight_out += 1;
                 self.last_id = id.get();
                 self.used += 1;
                 self.inflight.push_back(Inflight { id, counted: true, delivery: Some(delivery) });
@@ -263,13 +280,17 @@ impl Outgoing {
                 Err(why) => {
                     ctx.ledger.record(client, why.cause(), 1);
                     self.inflight.remove(self.known);
+                    ctx.gauges.inflight_out -= 1;
                 }
             }
         }
         while self.known == self.inflight.len() && self.may_send(link, ctx) {
             let Some(delivery) = self.queue.pop_front() else { return };
+            ctx.gauges.queued -= 1;
             self.queue_bytes -= delivery.message.bytes() as u64;
-            self.send(delivery, link, client, ctx);
+            let waited = self.waited > 0;
+            self.waited = self.waited.saturating_sub(1);
+            self.send(delivery, waited, link, client, ctx);
         }
     }
 
@@ -277,25 +298,30 @@ impl Outgoing {
     pub fn handle_disconnected(&mut self) {
         self.known = 0;
         self.used = 0;
+        self.waited = self.queue.len();
         self.inflight.iter_mut().for_each(|f| f.counted = false);
     }
 
     /// Takes PUBACK, PUBREC or PUBCOMP. `code` is that of the packet.
-    pub fn handle_ack(&mut self, kind: AckKind, id: PacketId, code: ReasonCode) -> Acked {
+    pub fn handle_ack(&mut self, kind: AckKind, id: PacketId, code: ReasonCode, ctx: &mut Ctx) -> Acked {
         let Some(at) = self.find(id) else { return Acked::Unknown };
         let entry = &mut self.inflight[at];
-        let qos = entry.delivery.as_ref().map(|d| d.qos);
-        match (kind, qos) {
-            (AckKind::PubAck, Some(QoS::AtLeastOnce)) | (AckKind::PubComp, None) => {}
-            (AckKind::PubRec, Some(QoS::ExactlyOnce)) if code.is_error() => {}
-            (AckKind::PubRec, Some(QoS::ExactlyOnce) | None) => {
-                entry.delivery = None;
-                return Acked::Release;
-            }
+        let (qos, source) = entry.delivery.as_ref().map(|d| (d.qos, d.source)).unzip();
+        let released = match (kind, qos) {
+            (AckKind::PubAck, Some(QoS::AtLeastOnce)) | (AckKind::PubComp, None) => false,
+            (AckKind::PubRec, Some(QoS::ExactlyOnce) | None) => qos.is_none() || !code.is_error(),
             _ => return Acked::Mismatch,
+        };
+        if let Some(source) = source {
+            ctx.counters.acked[source as usize] += 1;
+        }
+        if released {
+            entry.delivery = None;
+            return Acked::Release;
         }
         self.used -= u16::from(entry.counted);
         self.inflight.remove(at);
+        ctx.gauges.inflight_out -= 1;
         self.known -= usize::from(at < self.known);
         Acked::Done
     }
@@ -321,7 +347,8 @@ impl Outgoing {
     /// Takes what came through share groups and may be given to another member: everything that was never
     /// sent, and what was sent at QoS 1. A QoS 2 message that was sent belongs to this client
     /// [MQTT-4.8.2-4, -5 of 5.0].
-    pub fn take_shared(&mut self, out: &mut Vec<Delivery>) {
+    pub fn take_shared(&mut self, out: &mut Vec<Delivery>, gauges: &mut Gauges) {
+        self.leave(gauges);
         let movable = |d: &Delivery, sent: bool| d.group != 0 && (!sent || d.qos == QoS::AtLeastOnce);
         for entry in &mut self.inflight {
             if entry.delivery.as_ref().is_some_and(|d| movable(d, true)) {
@@ -340,6 +367,15 @@ impl Outgoing {
             }
         }
         self.queue = kept;
+        self.waited = self.queue.len();
+        gauges.queued += self.queue.len() as u64;
+        gauges.inflight_out += self.inflight.len() as u64;
+    }
+
+    /// Takes what it holds out of what the shard holds: its session ends.
+    pub fn leave(&self, gauges: &mut Gauges) {
+        gauges.queued -= self.queue.len() as u64;
+        gauges.inflight_out -= self.inflight.len() as u64;
     }
 
     /// How many messages end with the session: queued or in flight and not known to have arrived.
@@ -354,20 +390,28 @@ mod tests {
     use crate::codec::{Framed, Packet, Publish, Version, decode, frame};
     use crate::message::{Head, MessageRef};
     use crate::session::{Options, Pool};
-    use crate::stats::{Counters, Ledger};
+    use crate::stats::{Counters, Ledger, Recorder};
     use crate::time::Moment;
 
     struct World {
         options: Options,
         counters: Counters,
+        gauges: Gauges,
+        recorder: Recorder,
         ledger: Ledger,
         pool: Pool,
     }
 
     impl World {
         fn new() -> World {
-            let (counters, ledger) = (Counters::default(), Ledger::default());
-            World { options: Options::default(), counters, ledger, pool: Pool::default() }
+            World {
+                options: Options::default(),
+                counters: Counters::default(),
+                gauges: Gauges::default(),
+                recorder: Recorder::default(),
+                ledger: Ledger::default(),
+                pool: Pool::default(),
+            }
         }
 
         fn ctx(&mut self) -> Ctx<'_> {
@@ -375,6 +419,8 @@ mod tests {
                 now: Moment(1_000),
                 options: &self.options,
                 counters: &mut self.counters,
+                gauges: &mut self.gauges,
+                recorder: &mut self.recorder,
                 ledger: &mut self.ledger,
                 pool: &mut self.pool,
             }
@@ -382,10 +428,17 @@ mod tests {
     }
 
     fn delivery(n: u32, qos: QoS, group: u64) -> Delivery {
-        let head = Head { qos, retain: false, expires: Moment::NEVER, publisher: 0 };
+        let head = Head::new(qos, false, 0, Source::Client);
         let payload = n.to_string();
         let view = MessageRef { topic: "t", properties: &[], payload: payload.as_bytes(), head };
-        Delivery { message: Message::new(&view), qos, retain: false, ids: Ids::None, group }
+        Delivery {
+            message: Message::new(&view),
+            qos,
+            retain: false,
+            ids: Ids::None,
+            group,
+            source: Source::Client,
+        }
     }
 
     fn link(window: u16) -> Link {
@@ -425,12 +478,12 @@ mod tests {
         }
         assert_eq!(sent(&mut link).len(), 3);
         assert_eq!((out.inflight(), out.queued()), (3, 3));
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK), Acked::Done);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK), Acked::Unknown);
+        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Done);
+        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Unknown);
         out.pump(&mut link, "c", &mut world.ctx());
         assert_eq!(sent(&mut link), [(4, "4".into(), false)]);
         for n in [4, 3, 1] {
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK), Acked::Done);
+            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done);
         }
         out.pump(&mut link, "c", &mut world.ctx());
         assert_eq!(sent(&mut link), [(5, "5".into(), false), (6, "6".into(), false)]);
@@ -443,12 +496,12 @@ mod tests {
         for n in 2..=u16::MAX {
             out.offer(delivery(1, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
             link.out.clear();
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK), Acked::Done, "{n}");
+            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done, "{n}");
         }
         // Identifier 1 is still in use: the next message waits for it.
         out.offer(delivery(2, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
         assert_eq!((out.inflight(), out.queued()), (1, 1));
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK), Acked::Done);
+        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK, &mut world.ctx()), Acked::Done);
         out.pump(&mut link, "c", &mut world.ctx());
         assert_eq!(sent(&mut link), [(1, "2".into(), false)]);
     }
@@ -460,17 +513,17 @@ mod tests {
             let qos = if n == 2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
             out.offer(delivery(n, qos, 0), Some(&mut first), "c", &mut world.ctx());
         }
-        assert_eq!(out.handle_ack(AckKind::PubRec, id(2), OK), Acked::Release);
+        assert_eq!(out.handle_ack(AckKind::PubRec, id(2), OK, &mut world.ctx()), Acked::Release);
         out.handle_disconnected();
         let mut second = link(1);
         out.pump(&mut second, "c", &mut world.ctx());
         assert_eq!(sent(&mut second), [(1, "1".into(), true), (2, "rel".into(), false)]);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK), Acked::Done);
+        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK, &mut world.ctx()), Acked::Done);
         out.pump(&mut second, "c", &mut world.ctx());
         assert_eq!(sent(&mut second), [(3, "3".into(), true)]);
-        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK), Acked::Done);
+        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK, &mut world.ctx()), Acked::Done);
         for n in [3, 4] {
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK), Acked::Done);
+            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done);
             out.pump(&mut second, "c", &mut world.ctx());
         }
         assert_eq!(sent(&mut second), [(4, "4".into(), true), (5, "5".into(), false)]);
@@ -481,10 +534,13 @@ mod tests {
         let (mut world, mut link, mut out) = (World::new(), link(4), Outgoing::default());
         out.offer(delivery(1, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
         out.offer(delivery(2, QoS::ExactlyOnce, 0), Some(&mut link), "c", &mut world.ctx());
-        assert_eq!(out.handle_ack(AckKind::PubRec, id(1), OK), Acked::Mismatch);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK), Acked::Mismatch);
-        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK), Acked::Mismatch);
-        assert_eq!(out.handle_ack(AckKind::PubRec, id(2), ReasonCode::QUOTA_EXCEEDED), Acked::Done);
+        assert_eq!(out.handle_ack(AckKind::PubRec, id(1), OK, &mut world.ctx()), Acked::Mismatch);
+        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Mismatch);
+        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK, &mut world.ctx()), Acked::Mismatch);
+        assert_eq!(
+            out.handle_ack(AckKind::PubRec, id(2), ReasonCode::QUOTA_EXCEEDED, &mut world.ctx()),
+            Acked::Done
+        );
         assert_eq!(out.inflight(), 1);
     }
 
@@ -512,7 +568,7 @@ mod tests {
         }
         out.handle_disconnected();
         let mut moved = Vec::new();
-        out.take_shared(&mut moved);
+        out.take_shared(&mut moved, &mut world.gauges);
         let payload = |d: &Delivery| String::from_utf8(d.message.view().payload.to_vec()).unwrap();
         assert_eq!(moved.iter().map(payload).collect::<Vec<_>>(), ["1", "4", "5"]);
         assert_eq!((out.inflight(), out.queued()), (2, 0));

@@ -4,12 +4,22 @@ use super::connection::{Connection, Phase, Wait};
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
-use crate::codec::{ConnAck, Connect, Packet, Properties, Property, PropertyBuf, ReasonCode, Version};
+use crate::codec::{
+    ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode, Version,
+};
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::HAND_OVERS_MAX;
 use crate::session::{Accepted, Link, Refusal, Session};
 use crate::session::{answer_terms, check_connect, connack_properties};
 use crate::time::Moment;
+
+/// Refusals of a client for who it is.
+const DENIED: &[ReasonCode] = &[
+    ReasonCode::BAD_USERNAME_OR_PASSWORD,
+    ReasonCode::NOT_AUTHORIZED,
+    ReasonCode::BANNED,
+    ReasonCode::BAD_AUTHENTICATION_METHOD,
+];
 
 impl<I: Io<Handover>> Shard<I> {
     /// The shard that a client lives on.
@@ -60,6 +70,7 @@ impl<I: Io<Handover>> Shard<I> {
         if home != self.me {
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
+        self.local.counters.authentications += 1;
         let accepted = match check_connect(connect, key, &self.local.options) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
@@ -78,6 +89,7 @@ impl<I: Io<Handover>> Shard<I> {
             let text = "expected a Maximum Packet Size with room for CONNACK".into();
             return Ok(self.refuse(conn, version, &Refusal { code: ReasonCode::PACKET_TOO_LARGE, text }));
         }
+        self.local.counters.anonymous += u64::from(connect.username.is_none());
         self.accept(conn, connect, client_id, key, accepted, &properties);
         Ok(Next::Go)
     }
@@ -108,7 +120,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.with_link(conn, |c, ctx| {
             link.traffic = c.link.traffic;
             c.link = link;
-            c.phase = Phase::Serving;
+            c.enter(Phase::Serving, ctx.gauges);
             c.session = Some(index);
             (c.clean_start, c.bridge) = (connect.clean_start, connect.bridge);
             c.keep_alive_s = accepted.keep_alive_s;
@@ -119,9 +131,9 @@ impl<I: Io<Handover>> Shard<I> {
             let code = ReasonCode::SUCCESS;
             c.link.push(&Packet::ConnAck(ConnAck { session_present, code, properties }), ctx);
         });
+        self.set_expiry(index, accepted.expiry_s);
         if let Some(session) = self.local.sessions.get_mut(index) {
             session.conn = Some(conn);
-            session.expiry_s = accepted.expiry_s;
             session.ends_at = Moment::NEVER;
             session.will = accepted.will;
             session.remember(connect.username, present, now);
@@ -156,8 +168,10 @@ impl<I: Io<Handover>> Shard<I> {
                 if let Some(session) = self.local.sessions.get_mut(index) {
                     session.will = None; // [MQTT-3.1.3-9]: the delayed will is not sent
                 }
+                self.local.counters.sessions_resumed += 1;
                 return (index, true);
             }
+            self.local.counters.sessions_discarded += 1;
             if self.local.session_of(client_id, key) == Some(index) {
                 self.end_session(index);
             }
@@ -171,7 +185,7 @@ impl<I: Io<Handover>> Shard<I> {
             !c.busy && c.armed == super::Armed::Nothing,
             "a connection moves only when it is still"
         );
-        c.phase = Phase::Moving;
+        c.enter(Phase::Moving, &mut self.local.gauges);
         c.pending = Vec::new();
         let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer() });
         self.io.hand_over(conn, home, item);
@@ -181,13 +195,14 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.accept_pauses += 1;
             self.io.accept_pause();
         }
-        Next::Gone
+        Next::Moved
     }
 
     /// A connection comes from the shard that accepted it; its CONNECT is complete.
     pub(super) fn handle_arrived(&mut self, conn: Conn, item: Handover) {
         let link = Link::new(Version::V311, 1, u32::MAX, 0);
-        let mut connection = Connection::new(link, item.listener, item.peer, self.local.now);
+        let (now, gauges) = (self.local.now, &mut self.local.gauges);
+        let mut connection = Connection::new(link, item.listener, item.peer, now, gauges);
         connection.pending = item.bytes;
         self.local.conns.put(conn, connection);
         self.local.counters.hand_overs_in += 1;
@@ -198,6 +213,8 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_move_failed(&mut self, conn: Conn, item: &Handover, errno: i32) {
         self.moving -= 1;
         self.local.counters.hand_over_failures += 1;
+        // It was not counted, for its home should have done so.
+        self.local.counters.packets_in[PacketType::Connect as usize] += 1;
         if self.may_log() {
             tracing::warn!(errno, shard = self.me, "a connection could not move to its home shard");
         }
@@ -218,6 +235,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// CONNACK with a reason, then the end.
     fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
+        self.local.counters.connect_errors += 1;
+        self.local.counters.connect_denied += u64::from(DENIED.contains(&refusal.code));
         if self.may_log() {
             tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
         }
@@ -262,7 +281,7 @@ impl<I: Io<Handover>> Shard<I> {
         let now = self.local.now;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         let Some(index) = c.session.take() else { return };
-        c.phase = Phase::Closing;
+        c.enter(Phase::Closing, &mut self.local.gauges);
         c.wait = Wait::Nothing;
         self.local.counters.disconnects += 1;
         if let Some(session) = self.local.sessions.get_mut(index) {

@@ -10,6 +10,7 @@ use crate::codec::ReasonCode;
 use crate::io::Conn;
 use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS, READ_CREDIT_BYTES};
 use crate::session::{Link, Options, Past};
+use crate::stats::Gauges;
 use crate::time::Moment;
 use crate::traffic::Traffic;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -118,7 +119,15 @@ impl Peer {
 }
 
 impl Connection {
-    pub fn new(link: Link, listener: u16, peer: Option<SocketAddr>, now: Moment) -> Connection {
+    /// A connection before its CONNECT, which is counted among the handshakes.
+    pub fn new(
+        link: Link,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        now: Moment,
+        gauges: &mut Gauges,
+    ) -> Connection {
+        gauges.handshakes += 1;
         Connection {
             link,
             session: None,
@@ -140,6 +149,26 @@ impl Connection {
             pending: Vec::new(),
             peer: Peer::new(peer),
             listener,
+        }
+    }
+
+    /// Enters another phase of its life.
+    pub fn enter(&mut self, phase: Phase, gauges: &mut Gauges) {
+        self.leave(gauges);
+        self.phase = phase;
+        match phase {
+            Phase::Connecting | Phase::Moving => gauges.handshakes += 1,
+            Phase::Serving => gauges.connections += 1,
+            Phase::Closing => {}
+        }
+    }
+
+    /// It is not counted any more.
+    pub fn leave(&self, gauges: &mut Gauges) {
+        match self.phase {
+            Phase::Connecting | Phase::Moving => gauges.handshakes -= 1,
+            Phase::Serving => gauges.connections -= 1,
+            Phase::Closing => {}
         }
     }
 

@@ -85,6 +85,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         self.release_held();
         let mut ring = self.mesh.flush();
+        if ring != 0 {
+            self.mesh.note_rung(ring, self.io.clock_ns());
+        }
         while ring != 0 {
             self.io.wake(ring.trailing_zeros() as ShardId);
             ring &= ring - 1;

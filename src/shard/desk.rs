@@ -80,6 +80,10 @@ impl<I: Io<Handover>> Shard<I> {
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Totals(reply) => reply.send(self.totals()),
+            Ask::Snapshot(reply) => {
+                let snapshot = self.snapshot();
+                reply.send(Box::new(snapshot));
+            }
             Ask::Client { client_id, reply } => {
                 let session = self.client(&client_id).and_then(|index| self.local.sessions.get(index));
                 reply.send(session.map(|session| Box::new(self.client_row(session))));
@@ -116,14 +120,14 @@ impl<I: Io<Handover>> Shard<I> {
         if self.desk.listings.is_empty() {
             return;
         }
-        let begin = self.io.now_us();
+        let begin = self.io.clock_ns();
         let mut cost = Cost::new(TICK_DESK_COST);
         while let (true, Some(listing)) = (cost.left() > 0, self.desk.listings.pop_front()) {
             if let Some(unfinished) = self.go_on(listing, &mut cost) {
                 self.desk.listings.push_front(unfinished);
             }
         }
-        let took = self.io.now_us() - begin;
+        let took = (self.io.clock_ns() - begin) / 1_000;
         let counters = &mut self.local.counters;
         counters.listing_ticks += 1;
         counters.listing_us_max = counters.listing_us_max.max(took);
@@ -179,6 +183,7 @@ impl<I: Io<Handover>> Shard<I> {
             driver_text: self.io.describe(),
             routes: self.trie.stats(),
             retained: (self.retained.len(), self.retained.bytes()),
+            gauges: self.gauges(),
             counters,
         })
     }

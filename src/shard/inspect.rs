@@ -2,7 +2,7 @@
 
 use super::{Handover, Shard};
 use crate::io::{Io, ShardId};
-use crate::stats::{Counters, Ledger};
+use crate::stats::{Counters, Gauges, Ledger};
 use crate::trie::{Matches, Stats};
 
 /// What a shard holds at one moment.
@@ -24,6 +24,8 @@ pub struct Inspection<'a> {
     pub mesh: &'a Counters,
     /// What it dropped.
     pub ledger: &'a Ledger,
+    /// What it counts as there.
+    pub gauges: &'a Gauges,
 }
 
 /// One session.
@@ -37,6 +39,10 @@ pub struct SessionView {
     pub subscriptions: Vec<(String, Option<String>, u8)>,
     /// Messages queued and messages in flight.
     pub waiting: (usize, usize),
+    /// QoS 2 messages of the client that wait for PUBREL.
+    pub unreleased: usize,
+    /// It outlives its connection.
+    pub persistent: bool,
 }
 
 /// Who gets a message, as one shard knows it.
@@ -82,6 +88,7 @@ impl<I: Io<Handover>> Shard<I> {
             counters: &self.local.counters,
             mesh: self.mesh.counters(),
             ledger: &self.local.ledger,
+            gauges: &self.local.gauges,
         }
     }
 
@@ -96,6 +103,8 @@ impl<I: Io<Handover>> Shard<I> {
                 .map(|(filter, group, sub)| (filter.into(), group.map(str::to_string), sub.options.qos()))
                 .collect(),
             waiting: session.outgoing.as_ref().map_or((0, 0), |o| (o.queued(), o.inflight())),
+            unreleased: session.incoming.as_ref().map_or(0, |i| i.len()),
+            persistent: session.expiry_s > 0,
         })
     }
 

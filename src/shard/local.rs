@@ -1,13 +1,13 @@
 //! What a shard owns of clients: connections, sessions, and the delivery of messages to them.
 
 use super::connection::Connection;
-use crate::codec::{PublishOut, ReasonCode, Version, encode_publish};
+use crate::codec::{PacketType, PublishOut, ReasonCode, Version, encode_publish};
 use crate::io::Conn;
 use crate::map::{Keyed, Slab, Slot};
 use crate::message::QoS;
 use crate::session::{Carried, Ctx, Offer, Offered, Options, Pool, Session};
-use crate::stats::{Counters, Ledger};
-use crate::time::Moment;
+use crate::stats::{Counters, Gauges, Ledger, Recorder, Source};
+use crate::time::{Moment, Stamp};
 use crate::trie::{RouteId, Sub, Trie};
 use hashbrown::HashTable;
 
@@ -19,7 +19,11 @@ pub(super) struct Local {
     pub keyed: Keyed,
     pub options: Box<Options>,
     pub now: Moment,
+    /// The time of this tick, as messages carry it.
+    pub stamp: Stamp,
     pub counters: Counters,
+    pub gauges: Gauges,
+    pub recorder: Recorder,
     pub ledger: Ledger,
     pub pool: Pool,
     /// Connections with output that is not with the driver.
@@ -55,6 +59,8 @@ macro_rules! surroundings {
             now: $local.now,
             options: &$local.options,
             counters: &mut $local.counters,
+            gauges: &mut $local.gauges,
+            recorder: &mut $local.recorder,
             ledger: &mut $local.ledger,
             pool: &mut $local.pool,
         }
@@ -70,7 +76,10 @@ impl Local {
             keyed,
             options,
             now: Moment::default(),
+            stamp: Stamp::NONE,
             counters: Counters::default(),
+            gauges: Gauges::default(),
+            recorder: Recorder::default(),
             ledger: Ledger::default(),
             pool: Pool::default(),
             dirty: Vec::new(),
@@ -93,6 +102,8 @@ impl Local {
 
     /// Adds a session under its client identifier.
     pub fn add_session(&mut self, session: Session) -> u32 {
+        self.counters.sessions_created += 1;
+        self.gauges.sessions += 1;
         let key = session.key;
         let index = self.sessions.insert(session).index;
         let sessions = &self.sessions;
@@ -142,12 +153,14 @@ impl Local {
         {
             scans.note(self.keyed.key(carried.view().topic));
         }
+        let source = if terms.retained { Source::Retained } else { carried.view().head.source };
         let offer = Offer {
             message: carried,
             qos: terms.qos,
             retain: terms.retain,
             ids: terms.ids,
             group: terms.group,
+            source,
         };
         let mut ctx = surroundings!(self);
         let conn = session.conn;
@@ -189,6 +202,7 @@ impl Local {
         if sub.options.no_local()
             && self.sessions.get(sub.session).is_some_and(|s| s.key == view.head.publisher)
         {
+            self.counters.no_local += 1;
             return;
         }
         let (qos, retain) = Session::terms(sub, &view);
@@ -229,11 +243,11 @@ impl Local {
         }
         self.pool.fill(&mut link.out);
         link.out.extend_from_slice(frame);
-        self.counters.packets_out += 1;
-        self.counters.deliveries += 1;
         link.traffic.send_pkt += 1;
         link.traffic.send_msg += 1;
         note_output(connection, conn, &mut self.dirty);
+        self.counters.packets_out[PacketType::Publish as usize] += 1;
+        surroundings!(self).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
         true
     }
 
@@ -294,8 +308,11 @@ impl Local {
             }
         }
         ids.dedup();
-        if let Some((qos, retain)) = terms {
-            self.deliver(session, carried, Terms { qos, retain, ids, group: 0, retained: false });
+        match terms {
+            Some((qos, retain)) => {
+                self.deliver(session, carried, Terms { qos, retain, ids, group: 0, retained: false });
+            }
+            None => self.counters.no_local += 1,
         }
     }
 }

@@ -22,6 +22,7 @@ mod listing;
 mod local;
 mod packets;
 mod publish;
+mod report;
 mod retain;
 mod scans;
 mod sessions;
@@ -44,7 +45,7 @@ use crate::rate::RateLimit;
 use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
-use crate::stats::{Counters, Ledger};
+use crate::stats::{Counters, Gauges, Ledger, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
@@ -164,6 +165,8 @@ pub struct Shard<I: Io<Handover>> {
     scratch: publish::Scratch,
     random: u64,
     stopped: bool,
+    /// What it held at most.
+    peaks: Gauges,
 }
 
 /// An acknowledgement that waits for announcements.
@@ -184,6 +187,8 @@ enum Next {
     After,
     /// The connection serves no more.
     Gone,
+    /// It goes to another shard, and the packet with it.
+    Moved,
 }
 
 /// A peer's fault, which ends its connection.
@@ -241,6 +246,7 @@ impl<I: Io<Handover>> Shard<I> {
             fan_out_at_once: parts.fan_out_at_once.max(1),
             scratch: publish::Scratch::default(),
             stopped: false,
+            peaks: Gauges::default(),
         }
     }
 
@@ -258,12 +264,8 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// What it has to tell at its end.
-    pub fn farewell(mut self) -> Farewell {
-        Farewell {
-            driver: self.io.describe(),
-            counters: self.counters(),
-            ledger: std::mem::take(&mut self.local.ledger),
-        }
+    pub fn farewell(self) -> Farewell {
+        Farewell { driver: self.io.describe(), counters: self.counters(), ledger: self.local.ledger }
     }
 
     /// One turn of everything.
@@ -294,28 +296,37 @@ impl<I: Io<Handover>> Shard<I> {
         self.take_commands();
         self.mesh.read_tails(|| self.io.meanwhile());
         self.drain_control();
+        self.lap(Part::Control);
         self.obey();
+        self.lap(Part::Commands);
         self.budget = TICK_DELIVERIES_MAX as isize;
         self.run_ready();
+        self.lap(Part::Ready);
         self.handle_events();
+        self.lap(Part::Events);
         self.drain_data();
+        self.lap(Part::Data);
         self.run_fan_outs();
+        self.lap(Part::FanOuts);
         self.fire_timers();
+        self.lap(Part::Timers);
         self.run_background();
+        self.lap(Part::Background);
         self.settle();
         self.announce();
+        self.lap(Part::Announce);
         self.flush();
-        self.local.counters.ticks += 1;
+        self.lap(Part::Flush);
+        self.close_tick();
     }
 
     /// Sleeps where there is nothing to do, and collects what the driver has.
     fn reap(&mut self, deadline: Option<Moment>) {
         let mut events = std::mem::take(&mut self.events);
         self.io.turn(&mut events, deadline);
-        self.mesh.awake();
+        let rung = self.mesh.awake();
         self.events = events;
-        self.local.counters.events += self.events.len() as u64;
-        self.local.now = self.io.now();
+        self.open_tick(deadline, rung);
     }
 
     fn handle_events(&mut self) {
@@ -355,7 +366,9 @@ impl<I: Io<Handover>> Shard<I> {
             }
             Event::Arrived { conn, item } => self.handle_arrived(conn, *item),
             Event::HandedOver { conn } => {
-                self.local.conns.take(conn);
+                if let Some(c) = self.local.conns.take(conn) {
+                    c.leave(&mut self.local.gauges);
+                }
                 self.moving -= 1;
                 self.local.counters.hand_overs_out += 1;
                 self.accept_again();
@@ -369,7 +382,8 @@ impl<I: Io<Handover>> Shard<I> {
     fn handle_accepted(&mut self, conn: Conn, listener: u16, peer: Option<SocketAddr>) {
         let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let now = self.local.now;
-        let slot = self.local.conns.put(conn, Connection::new(link, listener, peer, now));
+        let connection = Connection::new(link, listener, peer, now, &mut self.local.gauges);
+        let slot = self.local.conns.put(conn, connection);
         self.local.counters.accepts += 1;
         let idle_ms = u64::from(self.local.options.idle_timeout_s) * 1000;
         if self.drain.is_some() {
@@ -476,7 +490,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Tells the driver to close, once for each way.
     fn shut(&mut self, conn: Conn, how: Close) {
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        c.phase = Phase::Closing;
+        c.enter(Phase::Closing, &mut self.local.gauges);
         if !c.shut {
             c.shut = true;
             c.cut = how != Close::Flush;
@@ -495,7 +509,7 @@ impl<I: Io<Handover>> Shard<I> {
         if c.shut {
             return;
         }
-        c.phase = Phase::Closing;
+        c.enter(Phase::Closing, &mut self.local.gauges);
         c.pending = Vec::new();
         let quiet = !c.busy && c.link.out.is_empty();
         self.wheel.insert(self.local.now.plus_ms(CLOSE_FLUSH_MS_MAX), Timer::close(slot));
@@ -534,21 +548,6 @@ impl<I: Io<Handover>> Shard<I> {
             self.accept_paused = false;
             self.io.accept_resume();
         }
-    }
-
-    /// Everything that is counted here, in the mesh and in the driver, and how much there is of what.
-    fn counters(&self) -> Counters {
-        let driver = self.io.stats();
-        let mut counters = self.local.counters.clone();
-        counters.add(self.mesh.counters());
-        counters.completions = driver.completions;
-        counters.starved = driver.starved;
-        counters.accept_pauses += driver.accept_pauses;
-        counters.subscriptions = self.trie.stats().subscriptions as u64;
-        counters.connections = self.local.conns.len() as u64;
-        counters.sessions = self.local.sessions.len() as u64;
-        counters.retained = self.retained.len() as u64;
-        counters
     }
 
     /// Whether a line may be logged that a peer can cause; says how many were left out.

@@ -90,7 +90,9 @@ impl<I: Io<Handover>> Shard<I> {
                     Ok(Packet::Ack(ack)) => self.handle_ack(conn, &ack).is_ok(),
                     _ => false,
                 };
-            if !taken {
+            if taken {
+                self.local.counters.packets_in[usize::from(pending[at] >> 4)] += 1;
+            } else {
                 pending.copy_within(at..at + total, kept);
                 kept += total;
             }
@@ -164,19 +166,20 @@ impl<I: Io<Handover>> Shard<I> {
                 return at;
             }
             let next = self.handle_packet(conn, &rest[..total], &rest[total..], behind);
-            // One that waits comes again and is counted then.
-            if !matches!(next, Ok(Next::Wait)) {
-                self.local.counters.packets_in += 1;
+            // One that waits comes again and is counted then; one that moves, where it arrives.
+            if !matches!(next, Ok(Next::Wait | Next::Moved)) {
+                let packet = usize::from(rest[0] >> 4);
+                self.local.counters.packets_in[packet] += 1;
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.link.traffic.recv_pkt += 1;
-                    c.link.traffic.recv_msg += u32::from(rest[0] >> 4 == 3);
+                    c.link.traffic.recv_msg += u32::from(packet == 3);
                 }
             }
             match next {
                 Ok(Next::Go) => at += total,
                 Ok(Next::After) => return at + total,
                 Ok(Next::Wait) => return at,
-                Ok(Next::Gone) => return bytes.len(),
+                Ok(Next::Gone | Next::Moved) => return bytes.len(),
                 Err(fault) => {
                     self.fault(conn, fault);
                     return bytes.len();
@@ -246,6 +249,8 @@ impl<I: Io<Handover>> Shard<I> {
         if ack.kind == AckKind::PubRel {
             self.local.with_session(index, |session, c, ctx| {
                 let known = session.incoming.as_mut().is_some_and(|i| i.release(id));
+                ctx.gauges.inflight_in -= u64::from(known);
+                ctx.counters.acks_unknown[PacketType::PubRel as usize] += u64::from(!known);
                 let Some(c) = c else { return };
                 if known || c.link.version < Version::V5 {
                     c.link.push_ack(AckKind::PubComp, id, ReasonCode::SUCCESS, ctx);
@@ -262,8 +267,13 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(Next::Go);
         }
         let acked = self.local.with_session(index, |session, c, ctx| {
-            let acked =
-                session.outgoing.as_mut().map_or(Acked::Unknown, |o| o.handle_ack(ack.kind, id, ack.code));
+            let acked = session
+                .outgoing
+                .as_mut()
+                .map_or(Acked::Unknown, |o| o.handle_ack(ack.kind, id, ack.code, ctx));
+            if acked == Acked::Unknown {
+                ctx.counters.acks_unknown[PacketType::from(ack.kind) as usize] += 1;
+            }
             let Some(c) = c else { return acked };
             match acked {
                 Acked::Done => session.pump(&mut c.link, ctx),
@@ -303,17 +313,15 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn handle_disconnect(&mut self, conn: Conn, d: &Disconnect) -> Result<Next, Fault> {
         let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
-        if let Some(session) = self.local.sessions.get_mut(index) {
-            for property in d.properties.iter() {
-                let Property::SessionExpiryInterval(s) = property else { continue };
-                // Where the operator allows 0 alone, it may have been another one in CONNECT.
-                let s = s.min(self.local.options.session_expiry_max_s);
-                if session.expiry_s == 0 && s != 0 {
-                    let text = "expected Session Expiry Interval 0 as in CONNECT";
-                    return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text)); // [MQTT-3.14.2-2]
-                }
-                session.expiry_s = s;
+        for property in d.properties.iter() {
+            let Property::SessionExpiryInterval(s) = property else { continue };
+            // Where the operator allows 0 alone, it may have been another one in CONNECT.
+            let s = s.min(self.local.options.session_expiry_max_s);
+            if s != 0 && self.local.sessions.get(index).is_some_and(|session| session.expiry_s == 0) {
+                let text = "expected Session Expiry Interval 0 as in CONNECT";
+                return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text)); // [MQTT-3.14.2-2]
             }
+            self.set_expiry(index, s);
         }
         let end = if d.code == ReasonCode::SUCCESS { End::Normal } else { End::Lost };
         self.lose_connection(conn, end, Some(d.code));

@@ -14,7 +14,7 @@ use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::router::Wanted;
 use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds};
-use crate::stats::LossCause;
+use crate::stats::{LossCause, Source};
 use crate::time::Moment;
 use crate::trie::{Matches, RouteId};
 
@@ -57,6 +57,12 @@ enum Routed {
 
 impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
+        let next = self.publish(conn, p);
+        self.local.counters.publish_errors += u64::from(next.is_err());
+        next
+    }
+
+    fn publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
         self.check_publish(conn, p)?;
         let mut scratch = std::mem::take(&mut self.scratch.properties);
         let mut topic = std::mem::take(&mut self.scratch.topic);
@@ -98,7 +104,7 @@ impl<I: Io<Handover>> Shard<I> {
             topic: p.topic,
             properties: &[],
             payload: p.payload,
-            head: Head { qos: p.qos, retain: p.retain, expires: Moment::NEVER, publisher: 0 },
+            head: Head { stamp: self.local.stamp, ..Head::new(p.qos, p.retain, 0, Source::Client) },
         };
         if c.link.version == Version::V5 && !p.properties.is_empty() {
             let routing = p.routing();
@@ -132,10 +138,17 @@ impl<I: Io<Handover>> Shard<I> {
                 usize::from(u16::MAX)
             };
             let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
-            match session.incoming.get_or_insert_default().check(id, max, self.local.now, forget_ms) {
+            let incoming = session.incoming.get_or_insert_default();
+            let held = incoming.len();
+            let arrival = incoming.check(id, max, self.local.now, forget_ms);
+            let forgotten = (held - incoming.len()) as u64;
+            self.local.counters.qos2_forgotten += forgotten;
+            self.local.gauges.inflight_in -= forgotten;
+            match arrival {
                 Arrival::New => {}
                 Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS, "")),
                 Arrival::TooMany => {
+                    self.local.counters.qos2_refused += 1;
                     let text = format!("expected at most {max} QoS 2 messages without PUBREL");
                     return Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text));
                 }
@@ -143,6 +156,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if m.topic.starts_with("$SYS/") {
             let text = "expected a topic outside $SYS/, which the broker alone publishes to";
+            self.local.counters.publish_denied += 1;
             return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
         }
         if self.local.options.check_payload_format && !format_holds(p.properties, p.payload) {
@@ -166,7 +180,6 @@ impl<I: Io<Handover>> Shard<I> {
             }
             Routed::Full => Ok(self.refuse_full(conn, p)),
             Routed::Done { any, fan_out } => {
-                self.local.counters.publishes_in += 1;
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.full_until = Moment::NEVER;
                 }
@@ -175,6 +188,7 @@ impl<I: Io<Handover>> Shard<I> {
                 {
                     let now = self.local.now;
                     session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
+                    self.local.gauges.inflight_in += 1;
                 }
                 let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
                 let next = self.acknowledge(conn, p, code, "");
@@ -190,6 +204,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// PUBACK or PUBREC, once what was announced before is with the other shards.
     /// `text` says what was expected where `code` is an error.
     fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
+        self.local.counters.publish_errors += u64::from(code.is_error());
         let kind = match p.qos {
             // Nothing to answer, but what it retains must not pile up in the overflow.
             QoS::AtMostOnce if p.retain => return self.after_announcements(conn, |_, _| {}),
@@ -275,6 +290,9 @@ impl<I: Io<Handover>> Shard<I> {
         let fan_out = self.deliver_routes(&routes, carried, origin);
         self.scratch.routes = routes;
         self.close_filled();
+        let counters = &mut self.local.counters;
+        counters.published[m.head.source as usize][m.head.qos as usize] += 1;
+        counters.unrouted[m.head.source as usize] += u64::from(!any);
         Routed::Done { any, fan_out }
     }
 

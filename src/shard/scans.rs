@@ -13,6 +13,7 @@ use crate::mesh::{Control, ScanRequest};
 use crate::message::{Message, QoS};
 use crate::retained::Scan;
 use crate::session::{Carried, ScanJob, Scans};
+use crate::stats::Source;
 use crate::topic::Filter;
 use std::collections::VecDeque;
 
@@ -288,6 +289,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(job) = scans.wants(key) else { return };
         let own = job.no_local && message.view().head.publisher == session.key; // [MQTT-3.8.3-3 of 5.0]
         if own {
+            self.local.counters.no_local += 1;
             return;
         }
         let qos = job.qos.min(message.view().head.qos);
@@ -296,6 +298,7 @@ impl<I: Io<Handover>> Shard<I> {
         if qos == QoS::AtMostOnce && session.conn.is_none() {
             return;
         }
+        self.local.counters.published[Source::Retained as usize][qos as usize] += 1;
         let terms = Terms { qos, retain: true, ids, group: 0, retained: true };
         self.local.deliver(slot.index, &mut Carried::kept(message), terms);
     }

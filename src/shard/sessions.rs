@@ -35,7 +35,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut shared = Vec::new();
         if let Some(outgoing) = &mut session.outgoing {
             outgoing.handle_disconnected();
-            outgoing.take_shared(&mut shared);
+            outgoing.take_shared(&mut shared, &mut self.local.gauges);
         }
         session.shrink();
         // Before the will is published, which is for those that are still there.
@@ -74,6 +74,15 @@ impl<I: Io<Handover>> Shard<I> {
             }
             self.session_timer(index, ends_at);
         }
+    }
+
+    /// How long a session outlives its connection.
+    pub(super) fn set_expiry(&mut self, index: u32, expiry_s: u32) {
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        let gauge = &mut self.local.gauges.sessions_persistent;
+        *gauge += u64::from(expiry_s > 0);
+        *gauge -= u64::from(session.expiry_s > 0);
+        session.expiry_s = expiry_s;
     }
 
     /// Files a session's timer, unless one is filed that comes earlier.
@@ -127,11 +136,18 @@ impl<I: Io<Handover>> Shard<I> {
         }
         session.ended = true;
         session.scans = None;
+        self.local.counters.sessions_ended += 1;
+        let gauges = &mut self.local.gauges;
+        gauges.sessions -= 1;
+        gauges.sessions_persistent -= u64::from(session.expiry_s > 0);
+        gauges.subscribers -= u64::from(!session.subscriptions.is_empty());
+        gauges.inflight_in -= session.incoming.take().map_or(0, |i| i.len() as u64);
         let will = session.will.take();
         let mut shared = Vec::new();
         if let Some(mut outgoing) = session.outgoing.take() {
             outgoing.handle_disconnected();
-            outgoing.take_shared(&mut shared);
+            outgoing.take_shared(&mut shared, gauges);
+            outgoing.leave(gauges);
             let unfinished = outgoing.unfinished();
             if unfinished > 0 {
                 self.local.ledger.record(&session.client_id, LossCause::SessionEnded, unfinished);

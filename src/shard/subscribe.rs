@@ -25,7 +25,12 @@ impl<I: Io<Handover>> Shard<I> {
         let mut codes = Vec::with_capacity(s.filters.len());
         let mut jobs = Vec::new();
         for (text, options) in s.filters.iter() {
-            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut jobs)?;
+            self.local.counters.subscribes += 1;
+            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut jobs);
+            let granted = code.as_ref().is_ok_and(|code| !code.is_error());
+            self.local.counters.subscribed += u64::from(granted);
+            self.local.counters.subscribe_errors += u64::from(!granted);
+            let code = code?;
             codes.push(code.0);
         }
         self.budget -= codes.len() as isize;
@@ -108,6 +113,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if !added.existed {
             if let Some(session) = self.local.sessions.get_mut(index) {
+                self.local.gauges.subscribers += u64::from(session.subscriptions.is_empty());
                 session.subscriptions.add(added.sub);
             }
             if to.group.is_some() {
@@ -143,6 +149,8 @@ impl<I: Io<Handover>> Shard<I> {
                 Ok(from) => self.unsubscribe(index, &from),
                 Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
             };
+            self.local.counters.unsubscribes += 1;
+            self.local.counters.unsubscribed += u64::from(code == ReasonCode::SUCCESS);
             codes.push(code.0);
         }
         self.budget -= codes.len() as isize;
@@ -164,6 +172,7 @@ impl<I: Io<Handover>> Shard<I> {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
         session.subscriptions.remove(sub);
+        self.local.gauges.subscribers -= u64::from(session.subscriptions.is_empty());
         if let Some(scans) = &mut session.scans
             && from.group.is_none()
         {

@@ -24,12 +24,15 @@ struct State {
     sleeping: AtomicBool,
     /// A bit for each endpoint whose draining the sleeper waits for; of meaning while it sleeps.
     room: AtomicU64,
+    /// When it was rung last, for measurements; 0 once that was taken.
+    rung_ns: AtomicU64,
 }
 
 impl Doorbell {
     /// A doorbell whose owner is awake.
     pub fn new() -> Doorbell {
-        Doorbell(Arc::new(Padded(State { sleeping: AtomicBool::new(false), room: AtomicU64::new(0) })))
+        let (room, rung_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Doorbell(Arc::new(Padded(State { sleeping: AtomicBool::new(false), room, rung_ns })))
     }
 
     /// The owner is about to sleep. Afterwards it must look at everything that can come in, and either sleep
@@ -51,6 +54,17 @@ impl Doorbell {
     /// The owner does not sleep, or no longer. A ring that is under way still arrives and means nothing.
     pub fn awake(&self) {
         self.0.0.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever rings says when, for measurements: it may come late or get lost.
+    pub fn note_rung(&self, ns: u64) {
+        self.0.0.rung_ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// When it was rung last, once.
+    pub fn take_rung(&self) -> Option<u64> {
+        let rung = &self.0.0.rung_ns;
+        (rung.load(Ordering::Relaxed) != 0).then(|| rung.swap(0, Ordering::Relaxed))
     }
 
     /// Called by a producer after it published: whether it has to ring. Of several producers one is told so.

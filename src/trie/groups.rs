@@ -265,6 +265,7 @@ impl Trie {
         group.subs.swap(group.subs.len() - 1, group.online as usize);
         group.online += 1;
         self.subscriptions += 1;
+        self.shared += 1;
         self.mark_dirty(index);
         (index, false)
     }
@@ -283,6 +284,7 @@ impl Trie {
         }
         resized(&mut self.heap_bytes, &mut group.subs, |subs| subs.swap_remove(at));
         self.subscriptions -= 1;
+        self.shared -= 1;
         self.mark_dirty(index);
         true
     }

@@ -163,6 +163,17 @@ pub struct Removed {
     pub not_full: Option<RouteBuf>,
 }
 
+/// What is looked at each tick.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Local subscriptions, memberships of share groups included.
+    pub subscriptions: usize,
+    /// Local memberships of share groups.
+    pub shared: usize,
+    /// Filters, here or on other shards.
+    pub topics: usize,
+}
+
 /// What the trie holds, for metrics and the ledger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -213,6 +224,8 @@ pub struct Trie {
     /// Groups whose local counts changed, each at most once.
     dirty: VecDeque<u32>,
     subscriptions: usize,
+    /// Those of them that are memberships of share groups.
+    shared: usize,
     /// Bytes that routes and groups own on the heap.
     heap_bytes: usize,
     /// Bits of a key that count.
@@ -235,6 +248,7 @@ impl Trie {
             by_key: HashTable::new(),
             dirty: VecDeque::new(),
             subscriptions: 0,
+            shared: 0,
             heap_bytes: 0,
             key_mask: u64::MAX,
         }
@@ -360,6 +374,13 @@ impl Trie {
         entry.full = if full { entry.full + 1 } else { entry.full - 1 };
         let after = self.full_at(spot);
         ((before == 0) != (after == 0)).then(|| (self.route_buf(route), full))
+    }
+
+    /// Counts alone.
+    #[inline]
+    pub fn counts(&self) -> Counts {
+        let topics = self.exact.len() + self.nodes.filters();
+        Counts { subscriptions: self.subscriptions, shared: self.shared, topics }
     }
 
     /// Counts and bytes.

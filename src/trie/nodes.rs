@@ -38,16 +38,23 @@ pub(super) struct Nodes {
     pub(super) root: u32,
     /// Bytes of the levels' texts.
     text_bytes: usize,
+    /// Ends of filters.
+    filters: usize,
 }
 
 impl Nodes {
     pub(super) fn new(seed: u64) -> Nodes {
         let hasher = ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(17), seed.rotate_left(41));
-        Nodes { nodes: Slab::new(), table: HashTable::new(), hasher, root: NONE, text_bytes: 0 }
+        Nodes { nodes: Slab::new(), table: HashTable::new(), hasher, root: NONE, text_bytes: 0, filters: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Wildcard filters that there are.
+    pub(super) fn filters(&self) -> usize {
+        self.filters
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -112,7 +119,10 @@ impl Nodes {
     /// Sets what a filter's end says; with [`Mark::NONE`] the nodes that nothing needs go.
     pub(super) fn set_mark(&mut self, term: Term, mark: Mark) {
         let node = &mut self.nodes[term >> 1];
-        *(if term & 1 == 1 { &mut node.hash } else { &mut node.here }) = mark;
+        let end = if term & 1 == 1 { &mut node.hash } else { &mut node.here };
+        let old = std::mem::replace(end, mark);
+        self.filters += usize::from(mark != Mark::NONE);
+        self.filters -= usize::from(old != Mark::NONE);
         if mark == Mark::NONE {
             self.prune(term >> 1);
         }

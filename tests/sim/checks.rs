@@ -6,8 +6,8 @@ use crate::world::World;
 use crate::{note, trace};
 use ringmq::codec::{SubscribeOptions, Version};
 use ringmq::message::QoS;
-use ringmq::shard::{GroupCounts, SessionView};
-use ringmq::stats::{Ledger, LossCause};
+use ringmq::shard::{GroupCounts, Inspection, SessionView};
+use ringmq::stats::{Gauges, Ledger, LossCause};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Losses that excuse a message that did not arrive.
@@ -56,6 +56,7 @@ impl World {
         for (at, node) in self.machine.nodes.iter().enumerate() {
             let left = node.borrow().shard.inspect().unfinished;
             assert!(left.is_empty(), "shard {at} sleeps, and has {left:?} left");
+            check_gauges(at, &node.borrow().shard.inspect());
         }
         let sessions = self.sessions();
         let mut names = BTreeSet::new();
@@ -212,6 +213,31 @@ impl World {
             }
         }
     }
+}
+
+/// What a shard counts as there is there.
+fn check_gauges(at: usize, seen: &Inspection) {
+    let sum = |of: fn(&SessionView) -> usize| seen.sessions.iter().map(of).sum::<usize>() as u64;
+    let shared = |s: &SessionView| s.subscriptions.iter().filter(|(_, group, _)| group.is_some()).count();
+    let expected = Gauges {
+        sockets: seen.connections as u64,
+        connections: sum(|s| usize::from(s.online)),
+        sessions: seen.sessions.len() as u64,
+        sessions_persistent: sum(|s| usize::from(s.persistent)),
+        subscriptions: sum(|s| s.subscriptions.len()),
+        subscriptions_shared: sum(shared),
+        subscribers: sum(|s| usize::from(!s.subscriptions.is_empty())),
+        retained: seen.retained as u64,
+        queued: sum(|s| s.waiting.0),
+        inflight_out: sum(|s| s.waiting.1),
+        inflight_in: sum(|s| s.unreleased),
+        // What no list is made of.
+        topics: seen.gauges.topics,
+        handshakes: seen.gauges.handshakes,
+        ..Gauges::default()
+    };
+    assert_eq!(*seen.gauges, expected, "shard {at}");
+    assert!(seen.gauges.handshakes <= seen.gauges.sockets, "shard {at}: {:?}", seen.gauges);
 }
 
 /// The broker's list of a session's subscriptions is the client's.
