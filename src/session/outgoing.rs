@@ -296,9 +296,9 @@ impl Outgoing {
 
     /// The connection is gone: everything in flight is to be sent again on the next one.
     pub fn handle_disconnected(&mut self) {
+        self.waited = self.queue.len();
         self.known = 0;
         self.used = 0;
-        self.waited = self.queue.len();
         self.inflight.iter_mut().for_each(|f| f.counted = false);
     }
 
