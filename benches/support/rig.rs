@@ -1,0 +1,186 @@
+//! A shard with clients, in one thread and without a kernel: rounds of messages through whole ticks.
+
+use super::packets::{self, PAYLOAD_BYTES};
+use super::wire::Wire;
+use ringmq::codec::{AckKind, Framed, PacketId, Version, frame};
+use ringmq::map::Keyed;
+use ringmq::mesh::mesh;
+use ringmq::message::QoS;
+use ringmq::session::Options;
+use ringmq::shard::{Parts, Shard};
+use std::time::{Duration, Instant};
+
+/// Who publishes what to whom. All clients speak 3.1.1, as load tools do.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub publishers: usize,
+    /// Each on a topic of its own where there are as many as publishers; else all on all topics.
+    pub subscribers: usize,
+    pub qos: QoS,
+    /// All subscribers are members of one share group.
+    pub shared: bool,
+    /// Messages that each publisher sends in a round, in one receive.
+    pub window: u16,
+    /// Deliveries that a round makes.
+    pub deliveries: usize,
+}
+
+impl Flow {
+    /// `pairs` publishers with a subscriber each.
+    pub fn pairs(pairs: usize, qos: QoS, window: u16) -> Flow {
+        let deliveries = pairs * usize::from(window);
+        Flow { publishers: pairs, subscribers: pairs, qos, shared: false, window, deliveries }
+    }
+
+    /// One publisher, many subscribers.
+    pub fn fan_out(subscribers: usize) -> Flow {
+        let deliveries = 4 * subscribers;
+        Flow { publishers: 1, subscribers, qos: QoS::AtMostOnce, shared: false, window: 4, deliveries }
+    }
+
+    /// Many publishers, a share group of a few.
+    pub fn shared(publishers: usize, members: usize) -> Flow {
+        let deliveries = 4 * publishers;
+        let qos = QoS::AtLeastOnce;
+        Flow { publishers, subscribers: members, qos, shared: true, window: 4, deliveries }
+    }
+}
+
+/// A shard and the clients of a flow.
+pub struct Rig {
+    shard: Shard<Wire>,
+    wire: Wire,
+    flow: Flow,
+    /// What each publisher sends in a round.
+    rounds: Vec<Vec<u8>>,
+    scratch: Vec<u8>,
+    answer: Vec<u8>,
+    spent: Duration,
+    delivered: usize,
+}
+
+const VERSION: Version = Version::V311;
+
+impl Rig {
+    /// Connects and subscribes everybody, and runs a few rounds, after which the shard reads as it does under
+    /// load.
+    pub fn new(flow: Flow) -> Rig {
+        let wire = Wire::default();
+        let parts: Parts<Wire> = Parts {
+            io: wire.clone(),
+            mesh: mesh(1).remove(0),
+            me: 0,
+            shards: 1,
+            keyed: Keyed::new(1),
+            seed: 1,
+            options: Options { max_inflight: 64, ..Options::default() },
+            log_lines_per_s: 0,
+            commands: std::sync::mpsc::channel().1,
+            fan_out_at_once: ringmq::limits::FAN_OUT_AT_ONCE_MAX,
+            route_key_mask: u64::MAX,
+        };
+        let (scratch, answer) = (Vec::new(), Vec::new());
+        let shard = Shard::new(parts);
+        let (spent, delivered) = (Duration::ZERO, 0);
+        let mut rig = Rig { shard, wire, flow, rounds: Vec::new(), scratch, answer, spent, delivered };
+        rig.populate();
+        for _ in 0..8 {
+            rig.round();
+        }
+        rig
+    }
+
+    fn populate(&mut self) {
+        let flow = self.flow;
+        let own = flow.publishers == flow.subscribers;
+        for n in 0..flow.publishers + flow.subscribers {
+            let conn = self.wire.0.borrow_mut().open();
+            self.shard.work(None);
+            self.wire.0.borrow_mut().put(conn, &packets::connect(VERSION, &format!("client-{n}")));
+            if n < flow.publishers {
+                let topic = if own { format!("bench/{n}/up") } else { "bench/all/up".to_owned() };
+                let payload = [b'x'; PAYLOAD_BYTES];
+                let round = (1..=flow.window)
+                    .flat_map(|id| packets::publish(VERSION, &topic, flow.qos, id, &payload))
+                    .collect();
+                self.rounds.push(round);
+            } else {
+                let n = n - flow.publishers;
+                let filter = if own { format!("bench/{n}/up") } else { "bench/all/up".to_owned() };
+                let filter = if flow.shared { format!("$share/all/{filter}") } else { filter };
+                self.settle(|tick| tick());
+                self.wire.0.borrow_mut().put(conn, &packets::subscribe(VERSION, &filter, flow.qos));
+            }
+            self.settle(|tick| tick());
+        }
+    }
+
+    /// Each publisher sends a window, and everything is delivered and acknowledged. Time spent in ticks.
+    pub fn round(&mut self) -> Duration {
+        self.round_by(|tick| tick())
+    }
+
+    /// The same; `by` is to run each tick that it is given.
+    pub fn round_by(&mut self, by: fn(&mut dyn FnMut())) -> Duration {
+        (self.spent, self.delivered) = (Duration::ZERO, 0);
+        for conn in 0..self.flow.publishers {
+            self.wire.0.borrow_mut().put(conn as u32, &self.rounds[conn]);
+        }
+        self.settle(by);
+        assert_eq!(self.delivered, self.flow.deliveries, "deliveries of a round");
+        // A round takes a millisecond of the shard's time.
+        let now = self.wire.0.borrow().now;
+        self.wire.0.borrow_mut().now = now.plus_ms(1);
+        self.spent
+    }
+
+    /// Ticks, and answers as clients do, until nothing moves.
+    fn settle(&mut self, by: fn(&mut dyn FnMut())) {
+        loop {
+            let began = Instant::now();
+            by(&mut || self.shard.work(None));
+            self.spent += began.elapsed();
+            for conn in 0..(self.flow.publishers + self.flow.subscribers) as u32 {
+                self.answer(conn);
+            }
+            if self.wire.0.borrow().is_quiet() {
+                break;
+            }
+        }
+    }
+
+    /// One client reads what it was sent, and acknowledges.
+    fn answer(&mut self, conn: u32) {
+        if conn as usize >= self.wire.0.borrow().clients() {
+            return;
+        }
+        self.wire.0.borrow_mut().take(conn, &mut self.scratch);
+        self.answer.clear();
+        let mut rest = &self.scratch[..];
+        while let Ok(Framed::Packet { header, total }) = frame(rest, u32::MAX) {
+            let (packet, after) = rest.split_at(total);
+            rest = after;
+            let id = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            let (kind, id) = match packet[0] >> 4 {
+                3 => {
+                    self.delivered += 1;
+                    let topic_len = usize::from(id(header));
+                    match packet[0] >> 1 & 3 {
+                        0 => continue,
+                        1 => (AckKind::PubAck, id(header + 2 + topic_len)),
+                        _ => (AckKind::PubRec, id(header + 2 + topic_len)),
+                    }
+                }
+                5 => (AckKind::PubRel, id(header)),
+                6 => (AckKind::PubComp, id(header)),
+                _ => continue,
+            };
+            let id = PacketId::new(id).expect("the shard numbers packets from 1");
+            self.answer.extend(packets::ack(VERSION, kind, id));
+        }
+        assert!(rest.is_empty(), "the shard sends whole packets");
+        if !self.answer.is_empty() {
+            self.wire.0.borrow_mut().put(conn, &self.answer);
+        }
+    }
+}
