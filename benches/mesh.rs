@@ -6,7 +6,8 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::mesh::{Envelope, mesh};
-use ringmq::message::{Head, Message, MessageRef, QoS, Source};
+use ringmq::message::{Head, Message, MessageRef, QoS};
+use ringmq::stats::Source;
 use ringmq::sync::spsc::ring;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

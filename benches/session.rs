@@ -2,9 +2,9 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::codec::{AckKind, PacketId, ReasonCode, Version};
-use ringmq::message::{Head, Message, MessageRef, QoS, Source};
+use ringmq::message::{Head, Message, MessageRef, QoS};
 use ringmq::session::{Carried, Ctx, Link, Offer, Options, Pool, Session};
-use ringmq::stats::{Counters, Ledger};
+use ringmq::stats::{Counters, Gauges, Ledger, Recorder, Source};
 use ringmq::time::Moment;
 use std::time::Duration;
 
@@ -12,19 +12,21 @@ use std::time::Duration;
 struct Around {
     options: Options,
     counters: Counters,
+    gauges: Gauges,
+    recorder: Recorder,
     ledger: Ledger,
     pool: Pool,
 }
 
 impl Around {
     fn new() -> Around {
-        let (counters, ledger, pool) = Default::default();
-        Around { options: Options::default(), counters, ledger, pool }
+        let (counters, gauges, recorder, ledger, pool) = Default::default();
+        Around { options: Options::default(), counters, gauges, recorder, ledger, pool }
     }
 
     fn ctx(&mut self) -> Ctx<'_> {
-        let Around { options, counters, ledger, pool } = self;
-        Ctx { now: Moment(1), options, counters, ledger, pool }
+        let Around { options, counters, gauges, recorder, ledger, pool } = self;
+        Ctx { now: Moment(1), options, counters, gauges, recorder, ledger, pool }
     }
 }
 
@@ -35,7 +37,8 @@ fn message(qos: QoS) -> Message {
 
 fn offer(session: &mut Session, link: Option<&mut Link>, message: &Message, qos: QoS, around: &mut Around) {
     let mut carried = Carried::kept(message);
-    let offer = Offer { message: &mut carried, qos, retain: false, ids: &[], group: 0 };
+    let offer =
+        Offer { message: &mut carried, qos, retain: false, ids: &[], group: 0, source: Source::Client };
     session.deliver(offer, link, &mut around.ctx());
 }
 
@@ -70,7 +73,7 @@ fn deliveries(c: &mut Criterion) {
                         id = if id == u16::MAX { 1 } else { id + 1 };
                         let acknowledged = PacketId::new(id).expect("identifiers begin at 1");
                         let outgoing = session.outgoing.as_mut().expect("something is in flight");
-                        outgoing.handle_ack(*kind, acknowledged, ReasonCode::SUCCESS);
+                        outgoing.handle_ack(*kind, acknowledged, ReasonCode::SUCCESS, &mut around.ctx());
                     }
                 }
             });
