@@ -101,7 +101,7 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.reject_wait_s" mqtt.reject_wait_s LIVE number("seconds", 0, 86_400),
         "With `queue_full = \"reject\"`: how long a 3.x publisher, who cannot be told, waits for room before it is closed.";
     "mqtt.max_awaiting_rel" mqtt.max_awaiting_rel LIVE number("messages", 1, 65_535),
-        "QoS 2 messages from one client that wait for its PUBREL; 5.0 clients are told it as Receive Maximum.";
+        "QoS 2 messages from one client that wait for its PUBREL; 5.0 clients are told it as Receive Maximum, and it stays as it was told for as long as they are connected.";
     "mqtt.await_rel_timeout_s" mqtt.await_rel_timeout_s LIVE number("seconds", 1, SECONDS_MAX),
         "After this time without PUBREL, the identifier of a QoS 2 message is forgotten.";
     "mqtt.session_expiry_s" mqtt.session_expiry_s LIVE number("seconds", 0, SECONDS_MAX),
@@ -119,7 +119,7 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.max_topic_levels" mqtt.max_topic_levels LIVE number("levels", 0, 65_535),
         "Most levels in a topic name or topic filter (`a/b/c` has 3). 0: no limit.";
     "mqtt.max_topic_alias" mqtt.max_topic_alias LIVE number("aliases", 0, 65_535),
-        "Topic aliases that a 5.0 client may use when it publishes. 0: none.";
+        "Topic aliases that a 5.0 client may use when it publishes, which stays as it was told for as long as it is connected. 0: none.";
     "mqtt.max_subscriptions" mqtt.max_subscriptions LIVE number("subscriptions", 1, 10_000_000),
         "Subscriptions of one session; a further one is refused with 0x97 (3.x: 0x80).";
     "mqtt.max_qos" mqtt.max_qos LIVE number("QoS", 0, 2),
@@ -129,7 +129,7 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.wildcard_available" mqtt.wildcard_available LIVE Kind::Flag,
         "Whether topic filters may contain `+` and `#`.";
     "mqtt.shared_available" mqtt.shared_available LIVE Kind::Flag,
-        "Whether `$share/name/filter` may be subscribed to.";
+        "Whether `$share/name/filter` may be subscribed to, by 3.x clients too.";
     "mqtt.shared_strategy" mqtt.shared_strategy LIVE names!(SharedStrategy),
         "Which member of a shared subscription gets a message: one after the other, any, the same while it is there, by the publisher's client identifier, by the topic, or one on the publisher's core where there is one.";
     "mqtt.max_output_bytes" mqtt.max_output_bytes LIVE number("bytes", 4_096, 1 << 30),

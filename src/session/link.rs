@@ -76,6 +76,9 @@ pub struct Link {
     pub sending: u32,
     /// The client's Receive Maximum, within the operator's `max_inflight`.
     pub window: u16,
+    /// QoS 2 messages from the client that may wait for PUBREL: the Receive Maximum that it was told, which holds
+    /// for as long as the connection whatever the options become; 65,535 in 3.x.
+    pub receive_max: u16,
     /// The client's Maximum Packet Size; `u32::MAX` without one [MQTT-3.1.2-24 of 5.0].
     pub packet_bytes_max: u32,
     /// Request Problem Information.
@@ -136,6 +139,7 @@ impl Link {
             out: Vec::new(),
             sending: 0,
             window: window.max(1),
+            receive_max: u16::MAX,
             packet_bytes_max,
             problem_information: true,
             traffic: Recent::default(),

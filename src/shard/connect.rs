@@ -115,6 +115,9 @@ impl<I: Io<Handover>> Shard<I> {
         let (packet_bytes_max, problem_information) = answer_terms(connect);
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
         link.problem_information = problem_information;
+        if version == Version::V5 {
+            link.receive_max = self.local.options.max_awaiting_rel.max(1);
+        }
         let now = self.local.now;
         let mut keep_alive_ms = 0;
         self.local.with_link(conn, |c, ctx| {
@@ -124,6 +127,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.session = Some(index);
             (c.clean_start, c.bridge) = (connect.clean_start, connect.bridge);
             c.keep_alive_s = accepted.keep_alive_s;
+            c.alias_in_max = ctx.options.max_topic_alias;
             keep_alive_ms = c.keep_alive_ms(ctx.options);
             let properties =
                 if version == Version::V5 { properties.as_properties() } else { Properties::EMPTY };

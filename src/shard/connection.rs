@@ -80,6 +80,8 @@ pub(super) struct Connection {
     pub bridge: bool,
     /// Keep Alive in seconds that holds; 0 = off.
     pub keep_alive_s: u16,
+    /// The Topic Alias Maximum that CONNACK told, which holds whatever the options become.
+    pub alias_in_max: u16,
     /// A route is full: until when its publisher is made to wait; else [`Moment::NEVER`].
     pub full_until: Moment,
     /// When the last packet came.
@@ -142,6 +144,7 @@ impl Connection {
             clean_start: true,
             bridge: false,
             keep_alive_s: 0,
+            alias_in_max: 0,
             full_until: Moment::NEVER,
             last_packet: now,
             last_read: now.0 as u32,

@@ -97,7 +97,6 @@ impl<I: Io<Handover>> Shard<I> {
         topic: &mut String,
         scratch: &mut Vec<u8>,
     ) -> Result<Next, Fault> {
-        let alias_max = self.local.options.max_topic_alias;
         let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let mut m = MessageRef {
@@ -113,6 +112,7 @@ impl<I: Io<Handover>> Shard<I> {
                 return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text));
             }
             if let Some(alias) = routing.alias {
+                let alias_max = c.alias_in_max;
                 let resolved = c.link.alias_in(p.topic, alias, alias_max).map_err(|code| {
                     Fault::new(
                         code,
@@ -131,13 +131,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Next::Gone) };
         m.head.publisher = session.key;
         if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
-            let o = &self.local.options;
-            let max = if c.link.version == Version::V5 {
-                usize::from(o.max_awaiting_rel)
-            } else {
-                usize::from(u16::MAX)
-            };
-            let forget_ms = u64::from(o.await_rel_timeout_s) * 1000;
+            let max = usize::from(c.link.receive_max);
+            let forget_ms = u64::from(self.local.options.await_rel_timeout_s) * 1000;
             let incoming = session.incoming.get_or_insert_default();
             let held = incoming.len();
             let arrival = incoming.check(id, max, self.local.now, forget_ms);

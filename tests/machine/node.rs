@@ -99,13 +99,22 @@ impl Machine {
         drivers.chain(timers).min()
     }
 
-    /// The operator stops the broker.
-    pub fn order_drain(&self, within_ms: u64) {
+    /// The operator tells all shards something.
+    fn order(&self, command: impl Fn() -> Command) {
         for (at, node) in self.nodes.iter().enumerate() {
-            let drain = Command::Drain { within_ms };
-            node.borrow().commands.send(drain).expect("the shard holds the other end");
+            node.borrow().commands.send(command()).expect("the shard holds the other end");
             self.net.borrow_mut().kernels[at].ring();
         }
+    }
+
+    /// The operator stops the broker.
+    pub fn order_drain(&self, within_ms: u64) {
+        self.order(|| Command::Drain { within_ms });
+    }
+
+    /// The operator changes the options.
+    pub fn order_reload(&self, options: &Options) {
+        self.order(|| Command::Reload(Box::new(options.clone())));
     }
 
     pub fn is_stopped(&self) -> bool {

@@ -25,6 +25,7 @@ pub type Section = (&'static str, u32, u32);
 /// Ordinary tests, which need no broker.
 pub const TESTS: &[(&str, fn())] = &[
     ("coverage_names_every_statement_and_its_tests", every_statement_is_covered),
+    ("coverage_of_choices_names_their_cases", every_choice_is_covered),
     ("coverage_sees_what_it_looks_for", the_check_sees_what_it_looks_for),
 ];
 
@@ -160,6 +161,20 @@ fn every_statement_is_covered() {
     }
     all.extend(said.into_keys().map(|standard| format!("{standard}: there are no cases of this standard")));
     assert!(all.is_empty(), "\n{}\n(BLESS=1 writes the names of tests)\n", all.join("\n"));
+}
+
+/// Each row of the table in `etc/MQTT.md` names a case; a row without one is shown by another test.
+fn every_choice_is_covered() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("etc/MQTT.md");
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 20, "the table was found");
+    for row in rows {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        let Some(name) = last.split('`').nth(1) else { continue };
+        let known = SUITES.iter().flat_map(Suite::cases).any(|case| case.what == name);
+        assert!(known, "etc/MQTT.md: expected the name of a case, got {name}");
+    }
 }
 
 /// The text with the names of the registered cases; who is bound and why stays as it is.

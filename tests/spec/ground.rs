@@ -8,6 +8,7 @@ use crate::common::{self, Driver, Ground, Socket, uptime};
 use crate::machine::{Build, Faults, Leave, Machine, SocketId, Wire};
 use ringmq::config::{Config, Sources};
 use ringmq::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX, TIMER_GRANULE_MS};
+use ringmq::session::Options;
 use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -93,6 +94,13 @@ impl Broker {
         })
     }
 
+    /// The operator changes its settings.
+    pub fn reload(&self, settings: &[(&str, &str)]) {
+        let Broker::Simulated(machine) = self else { panic!("a process reads them from a file") };
+        machine.machine.order_reload(&options(settings));
+        machine.settle();
+    }
+
     /// From now on no connection can move to another shard, as if no table had room for it.
     pub fn refuse_hand_overs(&self) {
         let Broker::Simulated(machine) = self else { panic!("descriptors do not run out at will") };
@@ -163,6 +171,14 @@ impl Socket for Line {
     }
 }
 
+/// MQTT's options with these settings.
+fn options(settings: &[(&str, &str)]) -> Options {
+    let owned = |(key, value): &(&str, &str)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned());
+    let sources = Sources { arguments: settings.iter().map(owned).collect(), ..Sources::default() };
+    let loaded = Config::load(&sources).unwrap_or_else(|faults| panic!("{settings:?}: {faults:?}"));
+    loaded.config.mqtt
+}
+
 /// A machine with a broker, which peers drive.
 pub struct Simulation {
     machine: Machine,
@@ -173,10 +189,6 @@ pub struct Simulation {
 impl Simulation {
     /// One with these settings.
     pub fn start(seed: u64, shards: usize, torn: bool, settings: &[(&str, &str)]) -> Simulation {
-        let owned =
-            |(key, value): &(&str, &str)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned());
-        let sources = Sources { arguments: settings.iter().map(owned).collect(), ..Sources::default() };
-        let loaded = Config::load(&sources).unwrap_or_else(|faults| panic!("{settings:?}: {faults:?}"));
         let mut faults = Faults::none();
         if torn {
             (faults.split_max, faults.buffer_bytes) = (1, 1);
@@ -185,7 +197,7 @@ impl Simulation {
             seed,
             shards,
             rings: (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES),
-            options: loaded.config.mqtt,
+            options: options(settings),
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
             route_key_mask: u64::MAX,
         };

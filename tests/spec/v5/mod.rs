@@ -1,5 +1,6 @@
 //! The statements of MQTT 5.0.
 
+mod choices;
 mod client;
 mod connack;
 mod connect;
@@ -32,6 +33,7 @@ pub const SUITE: Suite = Suite {
         subscribe::CASES,
         ends::CASES,
         rules::CASES,
+        choices::CASES,
         topics::CASES,
     ],
 };

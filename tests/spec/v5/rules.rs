@@ -24,6 +24,8 @@ cases! {
     "3.8.4-3" "3.8.4-5" => a_filter_twice_in_one_subscribe_counts_twice,
     "3.3.4-5" "4.8.2-3" => a_shared_and_a_plain_subscription_are_two,
     "3.3.2-5" => a_message_with_expiry_0_is_kept_for_nobody,
+    "3.2.2-17" "3.3.2-12" "3.3.4-7" => what_connack_announced_holds_after_the_settings_changed
+        [Simulation: "a process reads its settings again from a file"],
     "3.2.2-7" "4.13.2-1" => a_connect_that_meets_a_full_shard_is_told_and_closed
         [Simulation: "descriptors do not run out on demand"],
 }
@@ -373,4 +375,38 @@ fn a_connect_that_meets_a_full_shard_is_told_and_closed(s: &Scene) {
         }
     }
     assert_eq!(refused > 0, s.shards() > 1, "{refused} of 40 were refused");
+}
+
+fn what_connack_announced_holds_after_the_settings_changed(s: &Scene) {
+    let broker = s.broker();
+    let client = Client::lasting(s.id("old"));
+    let message = |id: u16| Pub::new(s.topic("t"), "x").qos(2, id);
+    let alias = |n: u16| Pub::new(s.topic("t"), "x").with(p_two(id::ALIAS, n));
+    let taken = |peer: &mut Peer, id: u16| {
+        peer.send_raw(&message(id).bytes());
+        assert!(!ack(peer, PUBREC, id).is_error());
+    };
+    let mut old = client.login(&broker);
+    (1..=50).for_each(|id| taken(&mut old, id));
+    alias(32).send(&mut old);
+    broker.reload(&[("mqtt.max_awaiting_rel", "10"), ("mqtt.max_topic_alias", "5")]);
+    // It was told 100 and 32.
+    for n in 6..=32 {
+        alias(n).send(&mut old);
+    }
+    (51..=100).for_each(|id| taken(&mut old, id));
+    old.send_raw(&message(101).bytes());
+    old.expect_disconnect(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED);
+    // Who connects now is told 10 and 5.
+    let mut new = Client::new(s.id("new")).login(&broker);
+    new.send_raw(&alias(6).bytes());
+    new.expect_disconnect(ReasonCode::TOPIC_ALIAS_INVALID);
+    // It has more messages that wait for PUBREL than it may have by now; it can still release them.
+    let (mut old, present) = client.resume(&broker);
+    assert!(present);
+    taken(&mut old, 100);
+    for id in 1..=100 {
+        old.send_raw(&ack_bytes(PUBREL, id));
+        assert_eq!(ack(&mut old, PUBCOMP, id), ReasonCode::SUCCESS);
+    }
 }
