@@ -1,18 +1,17 @@
 //! The command line: arguments → one function per command.
 
+mod operate;
+
 use clap::{Args, Parser, Subcommand};
-use ringmq::api::{Api, Auth, Facts, HttpOptions, State, hash_password};
+use operate::{End, become_anew, operate};
+use ringmq::api::hash_password;
 use ringmq::bench::{BenchArgs, bench};
-use ringmq::broker::{Broker, Pulse};
-use ringmq::config::{Config, Fault, Sources, document, key_list, listen_fault};
+use ringmq::config::{Config, Fault, Sources, document, key_list};
 use ringmq::log::Log;
-use ringmq::notify::Notify;
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,6 +62,9 @@ struct Start {
     /// Serves HTTP here: an address with a port, a port of 127.0.0.1, or "off" [default: 127.0.0.1:8081]. May be repeated.
     #[arg(long, value_name = "ADDR")]
     http: Vec<String>,
+    /// Keeps here what outlives a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/ringmq or ./ringmq-data].
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
     /// Threads that serve clients [default: one for each core].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
@@ -197,6 +199,7 @@ impl Start {
             add("--http", "http.listen", &self.http.join(","));
         }
         let rest = [
+            ("--data-dir", "broker.data_dir", &self.data_dir),
             ("--shards", "broker.shards", &self.shards),
             ("--io", "broker.io", &self.io),
             ("--log", "log.level", &self.log),
@@ -208,7 +211,7 @@ impl Start {
         }
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let environment = std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))).collect();
-        Sources { file: self.config.clone(), environment, arguments }
+        Sources { file: self.config.clone(), kept: true, environment, arguments }
     }
 }
 
@@ -225,213 +228,12 @@ fn start(options: &Start) -> ExitCode {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
-    let ended = run(loaded.config, &sources, &log);
+    let ended = operate(loaded.config, &sources, &log);
     // What is queued for the log leaves before the reason for the end, which is then the last line.
     drop(log);
     match ended {
-        Ok(code) => code,
+        Ok(End::Exit(code)) => code,
+        Ok(End::Restart(sockets)) => fail(&become_anew(&sockets)),
         Err(line) => fail(&line),
-    }
-}
-
-/// The management thread: builds the broker, serves HTTP, follows signals until the end.
-fn run(config: Config, sources: &Sources, log: &Log) -> Result<ExitCode, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}; raise the limits on open files and threads"))?;
-    runtime.block_on(async {
-        // Before the shards start, so that no signal is missed once somebody can connect.
-        let mut signals = Signals::new()?;
-        let api = Api::bind(&config.http, |addr, error| listen_fault(addr, error, "http.listen", "--http"))?;
-        let broker = Broker::start(&config)?;
-        announce(&broker, &api, &config.http);
-        let facts = facts(&config, &broker, &api);
-        let (state, watched) = watch::channel(State::Running);
-        let http = tokio::spawn(api.serve(broker.desk(), watched, facts));
-        let mut service = Service::new(&broker);
-        service.notify.ready(broker.describe());
-        let (config, failure) = follow(&broker, &mut signals, &mut service, config, sources, log).await;
-        service.notify.stopping();
-        state.send_replace(State::Draining);
-        let code = drain(broker, &mut signals, &mut service, &config).await;
-        state.send_replace(State::Stopped);
-        // It ends by itself within its own bound; a panic in it was reported where it happened.
-        let _ = http.await;
-        match failure {
-            Some(line) => Err(line),
-            None => Ok(code),
-        }
-    })
-}
-
-/// What the API tells of the broker.
-fn facts(config: &Config, broker: &Broker, api: &Api) -> Facts {
-    Facts {
-        node: config.node.clone(),
-        mqtt: broker.addresses().to_vec(),
-        http: api.addresses(),
-        description: broker.describe().to_owned(),
-    }
-}
-
-fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
-    let list = |addrs: &[std::net::SocketAddr]| {
-        let texts: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-        if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
-    };
-    let (mqtt, http) = (list(broker.addresses()), list(&api.addresses()));
-    let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
-    if broker.addresses().iter().any(|addr| !addr.ip().is_loopback()) {
-        tracing::warn!("there is no authentication of MQTT clients yet: open to anyone who can reach it");
-    }
-    if let Some(addr) = http_options.reachable() {
-        tracing::warn!("HTTP on {addr} is not encrypted: whoever is on the way can read credentials");
-    } else if http_options.auth == Auth::None {
-        tracing::warn!("HTTP asks for no credentials: open to every user of this machine");
-    }
-}
-
-/// Follows signals until one ends the broker, or a shard dies, for which it returns the line to end with.
-async fn follow(
-    broker: &Broker,
-    signals: &mut Signals,
-    service: &mut Service,
-    mut config: Config,
-    sources: &Sources,
-    log: &Log,
-) -> (Config, Option<String>) {
-    let mut failed = std::pin::pin!(broker.failed());
-    loop {
-        tokio::select! {
-            line = &mut failed => {
-                tracing::error!("{line}");
-                return (config, Some(line));
-            }
-            asked = signals.next() => match asked {
-                Asked::Reload => {
-                    service.notify.reloading();
-                    config = reload(broker, &config, sources, log);
-                    service.notify.ready(broker.describe());
-                }
-                Asked::Stop(name) => {
-                    let seconds = config.broker.drain_timeout_s;
-                    tracing::info!("{name}: draining, for {seconds} s at most; send it again to stop at once");
-                    return (config, None);
-                }
-            },
-            () = service.due() => if service.pulse.beats(broker) {
-                service.notify.alive();
-            },
-        }
-    }
-}
-
-/// Reads the configuration again. With a fault in it, everything stays as it is.
-fn reload(broker: &Broker, config: &Config, sources: &Sources, log: &Log) -> Config {
-    let loaded = match Config::load(sources) {
-        Ok(loaded) => loaded,
-        Err(faults) => {
-            for fault in faults {
-                tracing::error!("SIGHUP: {fault}; nothing was changed");
-            }
-            return config.clone();
-        }
-    };
-    let (next, changes) = config.reload(&loaded.config);
-    for key in &changes.restart {
-        tracing::warn!("SIGHUP: {key} has changed and needs a restart");
-    }
-    log.set_level(next.log.level);
-    broker.reload(&next);
-    let applied = if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
-    tracing::info!("SIGHUP: changed {applied}");
-    next
-}
-
-/// Tells clients that the broker goes, and sends what is queued, within the configured time. A second
-/// signal ends it at once.
-async fn drain(broker: Broker, signals: &mut Signals, service: &mut Service, config: &Config) -> ExitCode {
-    let limit = Duration::from_secs(u64::from(config.broker.drain_timeout_s));
-    let mut draining = tokio::task::spawn_blocking(move || broker.drain(limit));
-    loop {
-        tokio::select! {
-            done = &mut draining => match done {
-                Ok(()) => {
-                    tracing::info!("drained");
-                    return ExitCode::SUCCESS;
-                }
-                // What panicked said so where it happened.
-                Err(_) => return ExitCode::FAILURE,
-            },
-            asked = signals.next() => if let Asked::Stop(name) = asked {
-                eprintln!("ringmq: {name} while draining: stopped at once");
-                std::process::exit(if name == "SIGINT" { 130 } else { 143 });
-            },
-            // The drain has a bound of its own.
-            () = service.due() => service.notify.alive(),
-        }
-    }
-}
-
-/// The service manager, and its watchdog: told that all is well while every shard moves on.
-struct Service {
-    notify: Notify,
-    pulse: Pulse,
-    ticks: Option<tokio::time::Interval>,
-}
-
-impl Service {
-    fn new(broker: &Broker) -> Service {
-        let notify = Notify::from_environment();
-        let ticks = notify.every().map(|every| {
-            let mut ticks = tokio::time::interval(every);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            ticks
-        });
-        Service { notify, pulse: Pulse::new(broker), ticks }
-    }
-
-    /// Waits until the watchdog is to be told; for ever where there is none.
-    async fn due(&mut self) {
-        match &mut self.ticks {
-            Some(ticks) => drop(ticks.tick().await),
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    /// The end; with the signal's name.
-    Stop(&'static str),
-    /// Reading the configuration again.
-    Reload,
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals, String> {
-        let on = |kind| signal(kind).map_err(|error| format!("cannot follow signals: {error}"));
-        Ok(Signals {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-            hangup: on(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.hangup.recv() => Asked::Reload,
-        }
     }
 }

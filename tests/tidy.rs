@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],
     &["broker", "bench", "ctl", "tune"],
-    &["main"],
+    &["main", "operate"],
 ];
 
 /// Imports on one floor: who, from whom. Without cycles.
@@ -28,6 +28,8 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("time", "limits"),
     // A router delivers into sessions.
     ("router", "session"),
+    // The command line starts what operates the broker.
+    ("main", "operate"),
     // A shard is given the log's bound on lines.
     ("shard", "log"),
     // The tuner counts shards as the broker does, and measures with the load generator.
@@ -55,7 +57,11 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
         &["io", "api", "connectors", "bench", "ctl", "tune", "notify"],
         "sockets belong to the driver",
     ),
-    (&["tokio::", "axum::"], &["api", "connectors", "broker", "main"], "no runtime on the data path"),
+    (
+        &["tokio::", "axum::"],
+        &["api", "connectors", "broker", "main", "operate"],
+        "no runtime on the data path",
+    ),
     (&["Mutex", "RwLock", "Condvar"], &["api", "connectors"], "shards take no lock"),
     (&["todo!", "unimplemented!", "dbg!"], &[], "what is not finished is not committed"),
     (&["#[ignore"], &[], "a test that is not run is no test"),

@@ -1,11 +1,12 @@
 //! What every handler is given.
 
+use super::control::Order;
 use super::security::Security;
 use super::{Desk, HttpOptions, State};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 /// What every handler is given, as `axum::extract::State`. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Context {
     pub state: watch::Receiver<State>,
     /// What does not change while the broker runs.
     pub facts: Arc<Facts>,
+    /// The thread that runs the broker.
+    pub orders: mpsc::Sender<Order>,
     /// Who is let in.
     pub(super) door: Arc<Door>,
 }
@@ -39,11 +42,12 @@ impl Context {
         desk: Desk,
         state: watch::Receiver<State>,
         facts: Facts,
+        orders: mpsc::Sender<Order>,
         (options, security): (HttpOptions, Security),
     ) -> Context {
         let requests = Semaphore::new(crate::limits::HTTP_REQUESTS_MAX);
         let door = Door { options, security, requests, started: Instant::now() };
-        Context { desk, state, facts: Arc::new(facts), door: Arc::new(door) }
+        Context { desk, state, facts: Arc::new(facts), orders, door: Arc::new(door) }
     }
 
     /// How long the API has been served.

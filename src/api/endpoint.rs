@@ -14,8 +14,12 @@ use axum::{Router, middleware};
 use serde_json::{Map, Value, json};
 
 /// Every table.
-pub const TABLES: &[&[Endpoint]] =
-    &[super::v4::ENDPOINTS, super::probes::ENDPOINTS, super::openapi::ENDPOINTS];
+pub const TABLES: &[&[Endpoint]] = &[
+    super::v4::ENDPOINTS,
+    super::v4::control::ENDPOINTS,
+    super::probes::ENDPOINTS,
+    super::openapi::ENDPOINTS,
+];
 
 /// One endpoint: a method at a path.
 pub struct Endpoint {

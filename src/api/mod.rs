@@ -7,6 +7,7 @@
 //! is closed and never keeps anybody else out for long. It knows the shards only through what it is given.
 
 mod context;
+pub mod control;
 mod desk;
 pub mod dialect;
 pub mod endpoint;

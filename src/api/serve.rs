@@ -1,10 +1,12 @@
 //! Listening, and the bounds around each connection and each request.
 
 use super::context::{Context, Local};
+use super::control::Order;
 use super::dialect::Dialect;
 use super::fault::{Cause, Fault};
 use super::security::{Security, guard};
 use super::{Desk, Facts, HttpOptions, endpoint};
+use crate::io::{Inherited, Role};
 use crate::limits::{
     HTTP_ANSWER_MS_MAX, HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS_MAX, HTTP_HEAD_BYTES_MAX,
     HTTP_HEAD_MS_MAX, HTTP_HEADERS_MAX,
@@ -19,9 +21,10 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -47,17 +50,20 @@ pub struct Api {
 }
 
 impl Api {
-    /// Reads keys and binds each address. `refused` words an address that cannot be had.
+    /// Reads keys and binds each address, or takes it from what an earlier run left open. `refused` words an
+    /// address that cannot be had.
     ///
     /// # Errors
     /// In one line: what cannot be read or bound, and what to do.
     pub fn bind(
         options: &HttpOptions,
+        inherited: &mut Vec<Inherited>,
         refused: impl Fn(SocketAddr, &std::io::Error) -> String,
     ) -> Result<Api, String> {
         let security = Security::new(options)?;
-        let bind = |addr: &SocketAddr| {
-            let listener = std::net::TcpListener::bind(addr)?;
+        let mut bind = |addr: &SocketAddr| {
+            let kept = Inherited::take(inherited, Role::Http, *addr).map(std::net::TcpListener::from);
+            let listener = kept.map_or_else(|| std::net::TcpListener::bind(addr), Ok)?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
@@ -71,9 +77,23 @@ impl Api {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
+    /// The listeners once more, for a restart to hand on.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn sockets(&self) -> std::io::Result<Vec<(Role, OwnedFd)>> {
+        self.listeners.iter().map(|listener| Ok((Role::Http, listener.try_clone()?.into()))).collect()
+    }
+
     /// Serves until `state` is [`State::Stopped`] or its sender is gone.
-    pub async fn serve(self, desk: Desk, state: watch::Receiver<State>, facts: Facts) {
-        let routes = routes(Context::new(desk, state.clone(), facts, (self.options, self.security)));
+    pub async fn serve(
+        self,
+        desk: Desk,
+        state: watch::Receiver<State>,
+        facts: Facts,
+        orders: mpsc::Sender<Order>,
+    ) {
+        let routes = routes(Context::new(desk, state.clone(), facts, orders, (self.options, self.security)));
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
@@ -197,7 +217,7 @@ mod tests {
 
     fn bind(addr: SocketAddr) -> Result<Api, String> {
         let options = HttpOptions { listen: vec![addr], max_body_bytes: 4_096, ..HttpOptions::default() };
-        Api::bind(&options, |addr, error| format!("{addr}: {:?}", error.kind()))
+        Api::bind(&options, &mut Vec::new(), |addr, error| format!("{addr}: {:?}", error.kind()))
     }
 
     /// Runs `test` against a served API.
@@ -208,7 +228,7 @@ mod tests {
             let addr = api.addresses()[0];
             let (sender, state) = watch::channel(State::Running);
             let desk = Desk::new(Vec::new(), Keyed::new(1), SystemTime::UNIX_EPOCH);
-            let served = tokio::spawn(api.serve(desk, state, Facts::default()));
+            let served = tokio::spawn(api.serve(desk, state, Facts::default(), mpsc::channel(1).0));
             test(addr, sender.clone()).await;
             drop(sender);
             served.await.unwrap();

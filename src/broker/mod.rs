@@ -10,8 +10,8 @@ pub use pulse::Pulse;
 use crate::api::{Desk, Port};
 use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
 use crate::io::{
-    Address, Chosen, Driver, DriverOptions, IoMode, ListenSpec, Reservation, Waker, available_cores, choose,
-    pin_to_core, raise_open_files, reserve,
+    Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, Reservation, Role, Waker,
+    available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::{DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
 use crate::map::Keyed;
@@ -20,6 +20,8 @@ use crate::shard::{Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Ledger};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -34,7 +36,7 @@ pub struct Broker {
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
     /// Keep other processes from sharing our ports.
-    _reservations: Vec<Reservation>,
+    reservations: Vec<Reservation>,
 }
 
 #[derive(Debug)]
@@ -76,12 +78,19 @@ struct Seat {
 
 impl Broker {
     /// Starts all shards and opens the listeners. The error is one line that says what to do.
-    pub fn start(config: &Config) -> Result<Broker, String> {
+    ///
+    /// `inherited` are sockets that an earlier run left open; those that are listened on are taken out.
+    pub fn start(config: &Config, inherited: &mut Vec<Inherited>) -> Result<Broker, String> {
         let options = &config.broker;
+        let mut bridges = Vec::new();
         let reservations = options
             .listen
             .iter()
-            .map(|addr| reserve(*addr).map_err(|e| cannot_listen(*addr, &e)))
+            .map(|addr| {
+                bridges.push(Inherited::take(inherited, Role::Mqtt, *addr).map(Arc::new));
+                let held = Inherited::take(inherited, Role::Held, *addr);
+                held.map_or_else(|| reserve(*addr), Reservation::adopt).map_err(|e| cannot_listen(*addr, &e))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         raise_open_files();
         let mut chosen = choose(match options.io {
@@ -117,16 +126,23 @@ impl Broker {
         let desk = Desk::new(shards.iter().map(Handle::port).collect(), keyed, day);
         let description = format!("{} shard(s), {}", shards.len(), chosen.name());
         let addresses = reservations.iter().map(|r| r.addr()).collect();
-        let broker = Broker { shards, addresses, description, failed, desk, _reservations: reservations };
-        broker.listen(options)?;
+        let broker = Broker { shards, addresses, description, failed, desk, reservations };
+        broker.listen(options, &bridges)?;
         Ok(broker)
     }
 
-    fn listen(&self, options: &BrokerOptions) -> Result<(), String> {
+    /// Opens the listeners of all shards. One of them also listens on what was left open, whose queue may have
+    /// connections.
+    fn listen(&self, options: &BrokerOptions, bridges: &[Option<Arc<OwnedFd>>]) -> Result<(), String> {
         let (reply, replies) = channel();
-        for addr in &self.addresses {
-            let spec = ListenSpec { addr: *addr, backlog: options.backlog };
-            self.tell(|| Command::Listen { spec, reply: reply.clone() });
+        for (addr, bridge) in self.addresses.iter().zip(bridges) {
+            let spec = ListenSpec::new(*addr, options.backlog);
+            self.tell(|| Command::Listen { spec: spec.clone(), reply: reply.clone() });
+            if let (Some(shard), Some(_)) = (self.shards.first(), bridge) {
+                let spec = ListenSpec { socket: bridge.clone(), ..spec };
+                let _ = shard.commands.send(Command::Listen { spec, reply: reply.clone() });
+                shard.waker.wake();
+            }
         }
         drop(reply);
         for (addr, error) in replies {
@@ -174,6 +190,15 @@ impl Broker {
                 Err(_) => std::future::pending().await,
             }
         }
+    }
+
+    /// What a restart hands on: a listener for each address, which takes connections from now on beside those of the
+    /// shards and alone when they are gone, and the hold on the addresses.
+    pub fn hand_on(&mut self, options: &BrokerOptions) -> std::io::Result<Vec<(Role, OwnedFd)>> {
+        let bridges = self.addresses.iter().map(|addr| Ok((Role::Mqtt, bridge(*addr, options.backlog)?)));
+        let mut sockets = bridges.collect::<std::io::Result<Vec<_>>>()?;
+        sockets.extend(self.reservations.drain(..).map(|held| (Role::Held, held.into_socket())));
+        Ok(sockets)
     }
 
     /// Tells 5.0 clients 0x8B, flushes, closes, and ends the threads. Blocks until then; what takes longer than

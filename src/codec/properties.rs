@@ -37,6 +37,11 @@ impl<'a> Properties<'a> {
         self.0.is_empty()
     }
 
+    /// Bytes in their wire form, without the length in front.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Each in turn, in the order of the wire.
     pub fn iter(&self) -> PropertyIter<'a> {
         PropertyIter(Reader::new(self.0))

@@ -14,9 +14,10 @@ const INTRODUCTION: &str = "\
 #     ringmq check-config ringmq.toml
 #
 # Each key can also be given as an environment variable (mqtt.max_inflight is RINGMQ_MQTT_MAX_INFLIGHT)
-# and on the command line (--set mqtt.max_inflight=64); the command line wins over the environment, and
-# the environment over this file. SIGHUP reads the file again; keys marked \"live\" then change at once, for
-# the others a restart is needed, and the log says so.
+# and on the command line (--set mqtt.max_inflight=64); the command line wins over the environment, the
+# environment over what was changed over HTTP to outlive a restart (settings.toml in the data folder), and
+# that over this file. SIGHUP reads all of it again; keys marked \"live\" then change at once, for the others
+# a restart is needed, and the log says so.
 ";
 
 const SECTIONS: &[(&str, &str)] = &[

@@ -90,6 +90,12 @@ pub const KEYS: &[Key] = keys! {
         "Addresses and ports that serve MQTT over TCP. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
     "mqtt.max_packet_size" mqtt.max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
         "Largest packet that is accepted; a larger one closes the connection (5.0: reason code 0x95).";
+    "mqtt.client_max_packet_size" mqtt.client_max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
+        "Largest packet that is sent to a client that connects from then on; a 5.0 client's Maximum Packet Size can lower it. A larger message is not sent to it, and counted.";
+    "mqtt.max_properties" mqtt.max_properties LIVE number("bytes", 0, REMAINING_LENGTH_MAX as u64),
+        "Longest properties of a 5.0 client's CONNECT or PUBLISH; a CONNECT with longer ones is refused and a PUBLISH ends the connection, both with 0x97. 0: as long as the packet may be.";
+    "mqtt.allow_anonymous" mqtt.allow_anonymous LIVE Kind::Flag,
+        "Whether a client may come without a user name; else it is refused with 0x87 (3.x: 5).";
     "mqtt.max_inflight" mqtt.max_inflight LIVE number("messages", 1, 65_535),
         "QoS 1 and 2 messages that are sent to a client and not acknowledged yet; a 5.0 client's Receive Maximum can lower it.";
     "mqtt.max_mqueue" mqtt.max_mqueue LIVE number("messages", 1, 10_000_000),
@@ -150,6 +156,8 @@ pub const KEYS: &[Key] = keys! {
     "node.name" node.name RESTART Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "The name of this broker, which tools see in the HTTP API and in `$SYS` topics.";
 
+    "broker.data_dir" broker.data_dir RESTART Kind::Path,
+        "The folder for what the broker keeps, made when something is kept. Empty: the first of `$STATE_DIRECTORY`, `$XDG_STATE_HOME/ringmq` and `ringmq-data` in the working directory.";
     "broker.shards" broker.shards RESTART number("shards", 0, SHARDS_MAX as u64),
         "Threads that serve clients, each with its own share of them. 0: one for each available core, less one for management where there are 4 or more.";
     "broker.io" broker.io RESTART names!(IoChoice),

@@ -1,11 +1,12 @@
 //! Configuration: raw text → checked options.
 //!
-//! Each value comes from the last of these that has it: the built-in default, the file, the environment,
-//! `--set` and the other options of the command line. [`KEYS`] is the one table of what there is; unknown
+//! Each value comes from the last of these that has it: the built-in default, the file, what was changed over HTTP
+//! and kept, the environment, `--set` and the other options of the command line. [`KEYS`] is the one table of what there is; unknown
 //! keys are refused, all faults are told at once, and nothing is used before everything was checked.
 
 mod document;
 mod fault;
+mod hot;
 mod items;
 mod keys;
 mod options;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use document::{document, key_list};
 pub use fault::{Fault, Origin};
+pub use hot::{Assigned, keep};
 pub use keys::{KEYS, Key};
 pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrategy};
 pub use sources::Sources;
@@ -28,7 +30,7 @@ use crate::limits::HTTP_JWT_SECRET_BYTES_MIN;
 use crate::log::LogOptions;
 use sources::Collected;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that the broker is told.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,13 +71,17 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, in the order of the sources.
     pub fn load(sources: &Sources) -> Result<Loaded, Vec<Fault>> {
-        let mut read = Collected::default();
-        if let Some(path) = &sources.file {
-            read.read_file(path);
-        }
-        read.read_environment(&sources.environment);
-        read.read_arguments(&sources.arguments);
-        Config::build(read)
+        let read = |kept: Option<&Path>| {
+            let mut read = Collected::default();
+            sources.file.iter().map(PathBuf::as_path).chain(kept).for_each(|path| read.read_file(path));
+            read.read_environment(&sources.environment);
+            read.read_arguments(&sources.arguments);
+            Config::build(read)
+        };
+        let loaded = read(None)?;
+        // Only now it is known where that file is.
+        let kept = loaded.config.kept_file(sources);
+        if sources.kept && kept.exists() { read(Some(&kept)) } else { Ok(loaded) }
     }
 
     /// Reads the text of a file alone; `path` is for the errors.

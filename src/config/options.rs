@@ -5,6 +5,7 @@
 pub use crate::session::{Options as MqttOptions, QueueFull, SharedStrategy};
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// Which driver moves bytes between the kernel and the shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +32,8 @@ pub struct BrokerOptions {
     pub listen: Vec<SocketAddr>,
     /// Length of each listener's accept queue; the kernel bounds it by `net.core.somaxconn`.
     pub backlog: u32,
+    /// The folder for what is kept; `None` = see [`super::Config::data_dir`].
+    pub data_dir: Option<PathBuf>,
     /// Shards, 0 = one for each available core, less one for management where there are 4 or more.
     pub shards: u16,
     /// The driver.
@@ -50,6 +53,7 @@ impl Default for BrokerOptions {
         BrokerOptions {
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 1883))],
             backlog: 4096,
+            data_dir: None,
             shards: 0,
             io: IoChoice::default(),
             pin: true,

@@ -11,6 +11,8 @@ use toml::de::{DeTable, DeValue};
 pub struct Sources {
     /// The file, if one was named.
     pub file: Option<PathBuf>,
+    /// Whether settings are read that were changed over HTTP and kept.
+    pub kept: bool,
     /// Environment variables; those that do not start with `RINGMQ_` are not looked at.
     pub environment: Vec<(String, String)>,
     /// From the command line, in order: how it was written (`--mqtt`), key and text.

@@ -8,6 +8,7 @@ fn sources(environment: &[(&str, &str)], arguments: &[(&str, &str, &str)]) -> So
     let owned = |s: &str| s.to_owned();
     Sources {
         file: None,
+        kept: false,
         environment: environment.iter().map(|(a, b)| (owned(a), owned(b))).collect(),
         arguments: arguments.iter().map(|(a, b, c)| (owned(a), owned(b), owned(c))).collect(),
     }

@@ -12,6 +12,7 @@
 mod buffers;
 mod driver;
 mod epoll;
+mod inherit;
 mod leases;
 pub mod net;
 mod ops;
@@ -23,13 +24,16 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMode, IoStats};
 pub use epoll::Epoll;
+pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
-pub use net::{Reservation, Waker, available_cores, pin_to_core, raise_open_files, reserve};
+pub use net::{Reservation, Waker, available_cores, bridge, pin_to_core, raise_open_files, reserve};
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;
 
 use crate::time::Moment;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Index of a connection in its driver; dense, reused after it closed.
 pub type Conn = u32;
@@ -38,12 +42,21 @@ pub type Conn = u32;
 pub type ShardId = u16;
 
 /// Where a listener binds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenSpec {
     /// Address and port; an unspecified IPv6 address listens on both families.
     pub addr: SocketAddr,
     /// Length of the accept queue.
     pub backlog: u32,
+    /// A socket that listens there already, to be used in place of a new one.
+    pub socket: Option<Arc<OwnedFd>>,
+}
+
+impl ListenSpec {
+    /// A new socket.
+    pub fn new(addr: SocketAddr, backlog: u32) -> ListenSpec {
+        ListenSpec { addr, backlog, socket: None }
+    }
 }
 
 /// How a connection is read.

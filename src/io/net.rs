@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Reservation {
     addr: SocketAddr,
-    _socket: OwnedFd,
+    socket: OwnedFd,
 }
 
 impl Reservation {
@@ -28,6 +28,16 @@ impl Reservation {
     /// where `[::]` was asked for on a host without IPv6.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The socket, to be kept beyond the end of this process.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// What was kept so.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Reservation> {
+        Ok(Reservation { addr: local_address(socket.as_raw_fd())?, socket })
     }
 }
 
@@ -42,12 +52,15 @@ pub fn reserve(addr: SocketAddr) -> io::Result<Reservation> {
         // From here on a second reservation fails, also before anybody listens.
         set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 0)?;
         set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        Ok(Reservation { addr: local_address(fd)?, _socket: socket })
+        Ok(Reservation { addr: local_address(fd)?, socket })
     })
 }
 
 /// Opens one listening socket of the many that share its address; see [`super::Io::listen`].
 pub(super) fn listener(spec: ListenSpec) -> io::Result<(OwnedFd, SocketAddr)> {
+    if let Some(socket) = spec.socket {
+        return Ok((socket.try_clone()?, local_address(socket.as_raw_fd())?));
+    }
     on_a_family(spec.addr, |addr| {
         let socket = stream_socket(&addr)?;
         let fd = socket.as_raw_fd();
@@ -64,6 +77,12 @@ pub(super) fn listener(spec: ListenSpec) -> io::Result<(OwnedFd, SocketAddr)> {
         check(unsafe { libc::listen(fd, backlog) })?;
         Ok((socket, local_address(fd)?))
     })
+}
+
+/// A listening socket beside those of the shards: while they end and others begin, connections wait in its queue
+/// in place of being refused.
+pub fn bridge(addr: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
+    listener(ListenSpec::new(addr, backlog)).map(|(socket, _)| socket)
 }
 
 /// Runs `open` for the address; for `[::]` on a host without IPv6 for `0.0.0.0` instead.
@@ -183,7 +202,7 @@ pub(super) fn socket_error(fd: RawFd) -> Option<i32> {
     }
 }
 
-fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
+pub(super) fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     // SAFETY: all zeroes is a valid sockaddr_storage.
     let mut raw: libc::sockaddr_storage = unsafe { zeroed() };
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -344,7 +363,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     fn spec(addr: SocketAddr) -> ListenSpec {
-        ListenSpec { addr, backlog: 16 }
+        ListenSpec::new(addr, 16)
     }
 
     fn option(fd: RawFd, level: i32, name: i32) -> i32 {

@@ -234,8 +234,8 @@ fn expect(holds: bool) -> io::Result<()> {
 fn exercise(wish: &Features) -> Result<Features, Failure> {
     let mut bench = Bench::new(wish)?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (listener, addr) = net::listener(ListenSpec { addr: loopback, backlog: 8 })
-        .map_err(Failure::at("listening on 127.0.0.1"))?;
+    let (listener, addr) =
+        net::listener(ListenSpec::new(loopback, 8)).map_err(Failure::at("listening on 127.0.0.1"))?;
     bench.ask(Op::Accept, ops::accept_many(listener.as_raw_fd()));
     bench.turn(Sleep::Not);
     let connect = || TcpStream::connect_timeout(&addr, PATIENCE);

@@ -195,7 +195,7 @@ impl<D: Subject> Rig<D> {
 
     pub fn with(options: &DriverOptions) -> Self {
         let mut io = D::build(options);
-        let spec = ListenSpec { addr: "127.0.0.1:0".parse().unwrap(), backlog: 1024 };
+        let spec = ListenSpec::new("127.0.0.1:0".parse().unwrap(), 1024);
         let (index, addr) = io.listen(spec).unwrap();
         assert_eq!(index, 0);
         Rig { io, addr, queue: VecDeque::new() }

@@ -73,6 +73,14 @@ pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepte
         );
         return refuse(ReasonCode::CLIENT_ID_NOT_VALID, text);
     }
+    if c.username.is_none() && !options.allow_anonymous {
+        let text = "expected a user name: clients without one are not allowed";
+        return refuse(ReasonCode::NOT_AUTHORIZED, text.into());
+    }
+    let (properties, most) = (c.properties.len(), options.max_properties as usize);
+    if most != 0 && properties > most {
+        return refuse(ReasonCode::QUOTA_EXCEEDED, properties_too_long(properties, most));
+    }
     let mut accepted = Accepted {
         expiry_s: 0,
         expiry_changed: false,
@@ -147,6 +155,11 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
         head,
     });
     Ok(StoredWill { message, delay_s: stored.0, expiry_s: stored.1, due: Moment::NEVER })
+}
+
+/// What is said of more properties than the operator allows.
+pub fn properties_too_long(bytes: usize, most: usize) -> String {
+    format!("expected at most {most} bytes of properties, got {bytes}")
 }
 
 /// What is said of a payload that is not what its format indicator says.

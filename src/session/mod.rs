@@ -13,7 +13,7 @@ mod profile;
 mod scan;
 
 pub use connect::{Accepted, PAYLOAD_FORMAT, Refusal, StoredWill};
-pub use connect::{answer_terms, check_connect, connack_properties, format_holds};
+pub use connect::{answer_terms, check_connect, connack_properties, format_holds, properties_too_long};
 pub use incoming::{Arrival, Incoming};
 pub use link::{Ctx, Envelope, Link, Pool, Unsent};
 pub use options::{Options, QueueFull, SharedStrategy};

@@ -1,6 +1,6 @@
 //! What an operator may set of MQTT's rules; [`crate::limits`] holds what nobody may exceed.
 
-use crate::limits::SUBSCRIPTIONS_PER_SESSION_DEFAULT;
+use crate::limits::{PACKET_BYTES_MAX, SUBSCRIPTIONS_PER_SESSION_DEFAULT};
 use crate::message::QoS;
 
 /// What happens when a QoS 1 or 2 message meets a session whose queue is full.
@@ -57,8 +57,14 @@ impl SharedStrategy {
 /// MQTT's rules as far as the standard leaves them to a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Bytes of a packet at most, in both directions; offered as Maximum Packet Size.
+    /// Bytes of a packet from a client at most; offered as Maximum Packet Size.
     pub max_packet_size: u32,
+    /// Bytes of a packet to a client at most, as if the client had said so in CONNECT.
+    pub client_max_packet_size: u32,
+    /// Bytes of the properties of a client's PUBLISH or CONNECT at most (5.0); 0 = as many as the packet holds.
+    pub max_properties: u32,
+    /// Whether a client may come without a user name.
+    pub allow_anonymous: bool,
     /// QoS 1 and 2 messages to a client that are not acknowledged yet.
     pub max_inflight: u16,
     /// Messages that a session queues.
@@ -119,6 +125,9 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             max_packet_size: 1 << 20,
+            client_max_packet_size: PACKET_BYTES_MAX,
+            max_properties: 0,
+            allow_anonymous: true,
             max_inflight: 32,
             max_mqueue: 1000,
             max_mqueue_bytes: 16 << 20,

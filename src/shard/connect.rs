@@ -113,6 +113,7 @@ impl<I: Io<Handover>> Shard<I> {
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
         let (packet_bytes_max, problem_information) = answer_terms(connect);
+        let packet_bytes_max = packet_bytes_max.min(self.local.options.client_max_packet_size);
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
         link.problem_information = problem_information;
         if version == Version::V5 {

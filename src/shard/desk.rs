@@ -46,9 +46,10 @@ impl<I: Io<Handover>> Shard<I> {
         while let Some(command) = self.desk.commands.pop_front() {
             match command {
                 Command::Listen { spec, reply } => {
+                    let addr = spec.addr;
                     let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
-                    let _ = reply.send((spec.addr, error));
+                    let _ = reply.send((addr, error));
                 }
                 Command::Reload(options) => {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));

@@ -13,7 +13,7 @@ use crate::map::Slot;
 use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::router::Wanted;
-use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds};
+use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds, properties_too_long};
 use crate::stats::{LossCause, Source};
 use crate::time::Moment;
 use crate::trie::{Matches, RouteId};
@@ -80,6 +80,10 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if p.retain && !o.retain_available {
             return Err(Fault::new(ReasonCode::RETAIN_NOT_SUPPORTED, "expected RETAIN 0"));
+        }
+        let (properties, most) = (p.properties.len(), o.max_properties as usize);
+        if most != 0 && properties > most {
+            return Err(Fault::new(ReasonCode::QUOTA_EXCEEDED, properties_too_long(properties, most)));
         }
         let levels = 1 + p.topic.bytes().filter(|b| *b == b'/').count();
         if o.max_topic_levels != 0 && levels > o.max_topic_levels as usize {

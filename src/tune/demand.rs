@@ -170,7 +170,7 @@ fn floor_power_of_two(number: u64) -> u64 {
 fn configuration(args: &HostArgs) -> Result<Config, String> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let environment = std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))).collect();
-    let sources = Sources { file: args.config.clone(), environment, arguments: Vec::new() };
+    let sources = Sources { file: args.config.clone(), environment, ..Sources::default() };
     let lines = |faults: Vec<crate::config::Fault>| {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };

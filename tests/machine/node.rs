@@ -179,7 +179,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
         let (commands, inbox) = channel();
         let (reply, _) = channel();
         let addr = "127.0.0.1:1883".parse().expect("an address");
-        let spec = ListenSpec { addr, backlog: 1_024 };
+        let spec = ListenSpec::new(addr, 1_024);
         commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
         let mut shard = Shard::new(Parts {
             io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },

@@ -2,6 +2,7 @@
 //! code; lists have `meta`.
 
 mod clients;
+pub mod control;
 
 use super::dialect::Dialect;
 use super::endpoint::{ENDPOINT, Endpoint, Reply, list};

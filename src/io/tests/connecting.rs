@@ -176,7 +176,7 @@ fn many_connect_at_once<D: Subject>() {
 /// Fills the queue of a listener that nobody accepts from: later attempts stay under way.
 fn stuck<D: Subject>(rig: &mut Rig<D>) -> (net::Reservation, std::os::fd::OwnedFd, SocketAddr, Vec<Conn>) {
     let held = net::reserve("127.0.0.1:0".parse().unwrap()).unwrap();
-    let (listener, addr) = net::listener(ListenSpec { addr: held.addr(), backlog: 1 }).unwrap();
+    let (listener, addr) = net::listener(ListenSpec::new(held.addr(), 1)).unwrap();
     let conns = (0..8).map(|_| rig.io.connect(addr, None).unwrap()).collect();
     rig.settle();
     (held, listener, addr, conns)

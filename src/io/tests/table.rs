@@ -91,7 +91,7 @@ fn a_drain_closes_the_listeners<D: Subject>() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     rig.echo(&mut client, conn, b"still here");
     // The address can be listened on again.
-    let spec = ListenSpec { addr: rig.addr, backlog: 8 };
+    let spec = ListenSpec::new(rig.addr, 8);
     assert_eq!(rig.io.listen(spec).unwrap().1, rig.addr);
     let (mut client, conn) = rig.pair();
     rig.echo(&mut client, conn, b"again");
@@ -99,7 +99,7 @@ fn a_drain_closes_the_listeners<D: Subject>() {
 
 fn listeners_are_told_apart<D: Subject>() {
     let mut rig = Rig::<D>::new();
-    let spec = ListenSpec { addr: "[::]:0".parse().unwrap(), backlog: 8 };
+    let spec = ListenSpec::new("[::]:0".parse().unwrap(), 8);
     let (index, second) = rig.io.listen(spec).unwrap();
     assert_eq!(index, 1);
     let client = TcpStream::connect(("127.0.0.1", second.port())).unwrap();
@@ -114,7 +114,7 @@ fn listeners_are_told_apart<D: Subject>() {
 fn a_port_in_use_is_an_error<D: Subject>() {
     let mut rig = Rig::<D>::new();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let spec = ListenSpec { addr: other.local_addr().unwrap(), backlog: 8 };
+    let spec = ListenSpec::new(other.local_addr().unwrap(), 8);
     let error = rig.io.listen(spec).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }

@@ -1,0 +1,355 @@
+//! The broker in operation: starts it, follows signals and what is asked over HTTP, drains it, and starts the
+//! program again where that is asked for.
+
+use ringmq::api::control::{Order, Refused, Settings};
+use ringmq::api::{Api, Auth, Facts, HttpOptions, State};
+use ringmq::broker::{Broker, Pulse};
+use ringmq::config::{self, Config, Sources, listen_fault};
+use ringmq::desk::Ask;
+use ringmq::io::{Role, bequeath, inherit};
+use ringmq::log::Log;
+use ringmq::notify::Notify;
+use serde_json::{Map, Value};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+/// The environment variable that tells a restarted program which sockets are open. It is no key of the
+/// configuration.
+const SOCKETS: &str = "_RINGMQ_SOCKETS";
+
+/// How it ended.
+pub enum End {
+    /// The process ends with this.
+    Exit(ExitCode),
+    /// The program starts again, with these sockets open.
+    Restart(Vec<(Role, OwnedFd)>),
+}
+
+/// The management thread: builds the broker, serves HTTP, follows signals and orders until the end.
+///
+/// # Errors
+/// Why it did not start or did not go on, in one line.
+pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, String> {
+    // Before anything else opens a descriptor.
+    let mut inherited = inherit(&std::env::var(SOCKETS).unwrap_or_default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}; raise the limits on open files and threads"))?;
+    runtime.block_on(async {
+        // Before the shards start, so that no signal is missed once somebody can connect.
+        let mut signals = Signals::new()?;
+        let wording = |addr, error: &_| listen_fault(addr, error, "http.listen", "--http");
+        let api = Api::bind(&config.http, &mut inherited, wording)?;
+        let mut broker = Broker::start(&config, &mut inherited)?;
+        // What the configuration does not name any more.
+        drop(inherited);
+        announce(&broker, &api, &config.http);
+        let facts = facts(&config, &broker, &api);
+        let http_sockets =
+            api.sockets().map_err(|error| format!("cannot keep the HTTP listeners: {error}"))?;
+        let (state, watched) = watch::channel(State::Running);
+        let (orders, mut ordered) = mpsc::channel(1);
+        let http = tokio::spawn(api.serve(broker.desk(), watched, facts, orders));
+        let mut service = Service::new(&broker);
+        service.notify.ready(broker.describe());
+        let mut running = Running { broker: &broker, config, sources, log, service: &mut service };
+        let reason = running.follow(&mut signals, &mut ordered).await;
+        let config = running.config;
+        // Whoever orders anything from now on is told that the broker stops.
+        drop(ordered);
+        let mut handed_on = http_sockets;
+        if let Reason::Restart = reason {
+            let kept = broker.hand_on(&config.broker);
+            handed_on.extend(kept.map_err(|error| format!("cannot keep the MQTT listeners: {error}"))?);
+            // The program that comes next tells that it is ready.
+            service.notify.reloading();
+        } else {
+            service.notify.stopping();
+        }
+        state.send_replace(State::Draining);
+        let code = drain(broker, &mut signals, &mut service, &config).await;
+        state.send_replace(State::Stopped);
+        // It ends by itself within its own bound; a panic in it was reported where it happened.
+        let _ = http.await;
+        match reason {
+            Reason::Failed(line) => Err(line),
+            Reason::Stop => Ok(End::Exit(code)),
+            Reason::Restart => Ok(End::Restart(handed_on)),
+        }
+    })
+}
+
+/// Becomes the program anew, in the same process, so that whoever watches it sees no end. Returns only where that
+/// fails, with the reason in one line.
+pub fn become_anew(sockets: &[(Role, OwnedFd)]) -> String {
+    let failed = |error: std::io::Error| format!("cannot start again: {error}");
+    let words = match bequeath(sockets) {
+        Ok(words) => words,
+        Err(error) => return failed(error),
+    };
+    // The program that is there now; where it was taken away, the one that runs.
+    let program = std::env::current_exe().ok().filter(|path| path.exists());
+    let mut command = Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()));
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    failed(command.args(arguments).env(SOCKETS, words).exec())
+}
+
+/// What the API tells of the broker.
+fn facts(config: &Config, broker: &Broker, api: &Api) -> Facts {
+    Facts {
+        node: config.node.clone(),
+        mqtt: broker.addresses().to_vec(),
+        http: api.addresses(),
+        description: broker.describe().to_owned(),
+    }
+}
+
+fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
+    let list = |addrs: &[std::net::SocketAddr]| {
+        let texts: Vec<_> = addrs.iter().map(ToString::to_string).collect();
+        if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
+    };
+    let (mqtt, http) = (list(broker.addresses()), list(&api.addresses()));
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
+    if broker.addresses().iter().any(|addr| !addr.ip().is_loopback()) {
+        tracing::warn!("there is no authentication of MQTT clients yet: open to anyone who can reach it");
+    }
+    if let Some(addr) = http_options.reachable() {
+        tracing::warn!("HTTP on {addr} is not encrypted: whoever is on the way can read credentials");
+    } else if http_options.auth == Auth::None {
+        tracing::warn!("HTTP asks for no credentials: open to every user of this machine");
+    }
+}
+
+/// Why the broker stops.
+enum Reason {
+    /// Somebody asked.
+    Stop,
+    /// Somebody asked, and it is to start again.
+    Restart,
+    /// A shard died; the line to end with.
+    Failed(String),
+}
+
+/// The broker while it runs, and what it runs by.
+struct Running<'a> {
+    broker: &'a Broker,
+    config: Config,
+    sources: &'a Sources,
+    log: &'a Log,
+    service: &'a mut Service,
+}
+
+impl Running<'_> {
+    /// Follows signals and orders until one ends the broker, or a shard dies.
+    async fn follow(&mut self, signals: &mut Signals, orders: &mut mpsc::Receiver<Order>) -> Reason {
+        let mut failed = std::pin::pin!(self.broker.failed());
+        loop {
+            tokio::select! {
+                line = &mut failed => {
+                    tracing::error!("{line}");
+                    return Reason::Failed(line);
+                }
+                asked = signals.next() => match asked {
+                    Asked::Reload => {
+                        self.service.notify.reloading();
+                        self.reload();
+                        self.service.notify.ready(self.broker.describe());
+                    }
+                    Asked::Stop(name) => {
+                        let seconds = self.config.broker.drain_timeout_s;
+                        tracing::info!("{name}: draining, for {seconds} s at most; send it again to stop at once");
+                        return Reason::Stop;
+                    }
+                },
+                () = self.service.due() => if self.service.pulse.beats(self.broker) {
+                    self.service.notify.alive();
+                },
+                Some(order) = orders.recv() => if let Some(reason) = self.obey(order).await {
+                    return reason;
+                },
+            }
+        }
+    }
+
+    /// Reads the configuration again. With a fault in it, everything stays as it is.
+    fn reload(&mut self) {
+        let loaded = match Config::load(self.sources) {
+            Ok(loaded) => loaded,
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!("SIGHUP: {fault}; nothing was changed");
+                }
+                return;
+            }
+        };
+        let (next, changes) = self.config.reload(&loaded.config);
+        for key in &changes.restart {
+            tracing::warn!("SIGHUP: {key} has changed and needs a restart");
+        }
+        self.adopt(next);
+        let applied =
+            if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
+        tracing::info!("SIGHUP: changed {applied}");
+    }
+
+    /// What is live in it holds from now on.
+    fn adopt(&mut self, next: Config) {
+        self.log.set_level(next.log.level);
+        self.broker.reload(&next);
+        self.config = next;
+    }
+
+    /// Does what the API asks; a reason ends the broker. Whoever asked may have given up meanwhile.
+    async fn obey(&mut self, order: Order) -> Option<Reason> {
+        match order {
+            Order::Settings(reply) => {
+                let (documented, keys) = (self.config.documented(), self.config.shown());
+                let _ = reply.send(Settings { documented, keys });
+            }
+            Order::Change { wanted, keep, reply } => {
+                let changed = self.change(&wanted, keep).await;
+                let _ = reply.send(changed);
+            }
+            Order::End { restart: false, reply } => {
+                tracing::info!(
+                    "asked over HTTP: draining, for {} s at most",
+                    self.config.broker.drain_timeout_s
+                );
+                let _ = reply.send(Ok(()));
+                return Some(Reason::Stop);
+            }
+            Order::End { restart: true, reply } => match Config::load(self.sources) {
+                Ok(_) => {
+                    tracing::info!("asked over HTTP: starting again, with the listeners open");
+                    let _ = reply.send(Ok(()));
+                    return Some(Reason::Restart);
+                }
+                Err(faults) => {
+                    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                    let what =
+                        format!("the configuration has faults, so it would not start: {}", faults.join("; "));
+                    let _ = reply.send(Err(Refused::Bad(what)));
+                }
+            },
+        }
+        None
+    }
+
+    /// Changes settings, all of them or none, on every shard before it returns.
+    async fn change(
+        &mut self,
+        wanted: &Map<String, Value>,
+        keep: bool,
+    ) -> Result<Vec<&'static str>, Refused> {
+        let (next, assigned) = self.config.changed(wanted).map_err(Refused::Bad)?;
+        if keep {
+            self.sources.may_keep(&assigned).map_err(Refused::Bad)?;
+            let file = self.config.kept_file(self.sources);
+            let kept = config::keep(&file, &assigned);
+            kept.map_err(|error| Refused::Failed(format!("cannot write {}: {error}", file.display())))?;
+        }
+        let changed = self.config.reload(&next).1.applied;
+        self.adopt(next);
+        // Each shard answers in its order, so by then it has the options. One that is gone raises the alarm.
+        let _ = self.broker.desk().ask_all(Ask::Totals).await;
+        let names = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
+        tracing::info!(kept = keep, "asked over HTTP: changed {names}");
+        Ok(changed)
+    }
+}
+
+/// Tells clients that the broker goes, and sends what is queued, within the configured time. A second
+/// signal ends it at once.
+async fn drain(broker: Broker, signals: &mut Signals, service: &mut Service, config: &Config) -> ExitCode {
+    let limit = Duration::from_secs(u64::from(config.broker.drain_timeout_s));
+    let mut draining = tokio::task::spawn_blocking(move || broker.drain(limit));
+    loop {
+        tokio::select! {
+            done = &mut draining => match done {
+                Ok(()) => {
+                    tracing::info!("drained");
+                    return ExitCode::SUCCESS;
+                }
+                // What panicked said so where it happened.
+                Err(_) => return ExitCode::FAILURE,
+            },
+            asked = signals.next() => if let Asked::Stop(name) = asked {
+                eprintln!("ringmq: {name} while draining: stopped at once");
+                std::process::exit(if name == "SIGINT" { 130 } else { 143 });
+            },
+            // The drain has a bound of its own.
+            () = service.due() => service.notify.alive(),
+        }
+    }
+}
+
+/// The service manager, and its watchdog: told that all is well while every shard moves on.
+struct Service {
+    notify: Notify,
+    pulse: Pulse,
+    ticks: Option<tokio::time::Interval>,
+}
+
+impl Service {
+    fn new(broker: &Broker) -> Service {
+        let notify = Notify::from_environment();
+        let ticks = notify.every().map(|every| {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        });
+        Service { notify, pulse: Pulse::new(broker), ticks }
+    }
+
+    /// Waits until the watchdog is to be told; for ever where there is none.
+    async fn due(&mut self) {
+        match &mut self.ticks {
+            Some(ticks) => drop(ticks.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// The end; with the signal's name.
+    Stop(&'static str),
+    /// Reading the configuration again.
+    Reload,
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("cannot follow signals: {error}"));
+        Ok(Signals {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `reload` and `ctrl`: settings that change while the broker runs, its end, and its restart.
+
+use crate::common::{Broker, DRIVERS, Http, Login, Peer};
+use crate::served;
+use ringmq::codec::{Packet, ReasonCode, Version};
+use serde_json::json;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        Folder(std::env::temp_dir().join(format!("ringmq-control-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The example of the document, whose values are those of its own.
+const EXAMPLE: &str = r#"{
+    "data": {
+        "property_size": 64,
+        "max_packet_size": 3,
+        "client_max_packet_size": 5,
+        "msq_len": 2048,
+        "qos_duration": 10,
+        "keepalive_backoff": 1250,
+        "allow_anonymous": false
+    }
+}"#;
+
+#[test]
+fn reload_reads_and_sets_on_all_shards_at_once_and_all_or_nothing() {
+    served(&[], |broker, http| {
+        let before = http.json("/api/v4/reload");
+        assert_eq!(before["code"], 0);
+        assert_eq!(before["data"]["max_packet_size"], 1024);
+        assert_eq!(before["data"]["allow_anonymous"], true);
+        assert_eq!(http.json("/api/v4/configuration"), before);
+        for (body, code, named) in [
+            (r#"{"data": {"msq_len": 7, "keepalive_backoff": 1}}"#, 108, "keepalive_backoff"),
+            (r#"{"data": {"msq_len": 7, "nothing": 1}}"#, 108, "nothing"),
+            (r#"{"data": {"broker.shards": 1}}"#, 108, "broker.shards"),
+            (r#"{"data": [1]}"#, 108, "data"),
+            (r#"{}"#, 107, "data"),
+            ("data", 109, "JSON"),
+        ] {
+            let refused = http.post("/api/v4/reload", body);
+            assert_eq!((refused.status, refused.json()["code"].as_u64()), (400, Some(code)), "{refused:?}");
+            assert!(refused.json()["message"].as_str().unwrap().contains(named), "{refused:?}");
+        }
+        assert_eq!(http.json("/api/v4/reload"), before);
+        let set = http.post("/api/v4/configuration", EXAMPLE);
+        assert_eq!((set.status, &set.json()["code"]), (200, &json!(0)), "{set:?}");
+        let example: serde_json::Value = serde_json::from_str(EXAMPLE).unwrap();
+        assert_eq!(http.json("/api/v4/reload")["data"], example["data"]);
+        assert_eq!(http.json("/api/v4/reload")["settings"]["mqtt.max_packet_size"], 3072);
+        // On every shard: clients of each of them are refused, as none has a user name.
+        for id in crate::common::ids("reload", 12) {
+            let (_, answer) = Peer::try_login(broker, &Login::new(Version::V5, &id));
+            let Packet::ConnAck(connack) = answer.packet() else { panic!("{answer:?}") };
+            assert_eq!(connack.code, ReasonCode::NOT_AUTHORIZED);
+        }
+        let set = http.post("/api/v4/reload", r#"{"data": {"allow_anonymous": true, "mqtt.max_qos": 1}}"#);
+        assert_eq!(set.json()["changed"], json!(["mqtt.allow_anonymous", "mqtt.max_qos"]));
+        for id in crate::common::ids("reload", 12) {
+            drop(Peer::connect(broker, Version::V5, &id));
+        }
+    });
+}
+
+#[test]
+fn what_is_to_outlive_a_restart_does_and_the_rest_does_not() {
+    let folder = Folder::new("keep");
+    let settings = [("broker.data_dir", folder.0.to_str().unwrap()), ("mqtt.max_inflight", "9")];
+    let broker = Broker::start_http(DRIVERS[0], 2, &settings);
+    let http = Http::of(&broker);
+    let keep = http.post("/api/v4/reload", r#"{"data": {"msq_len": 77}, "persist": true}"#);
+    assert_eq!(keep.status, 200, "{keep:?}");
+    assert_eq!(http.post("/api/v4/reload", r#"{"data": {"qos_duration": 99}}"#).status, 200);
+    // The command line would win at the next start.
+    let refused = http.post("/api/v4/reload", r#"{"data": {"mqtt.max_inflight": 5}, "persist": true}"#);
+    assert!(refused.status == 400 && refused.body.contains("--set"), "{refused:?}");
+    broker.stop();
+    let broker = Broker::start_http(DRIVERS[0], 2, &settings);
+    let data = Http::of(&broker).json("/api/v4/reload")["data"].clone();
+    assert_eq!((&data["msq_len"], &data["qos_duration"]), (&json!(77), &json!(300)));
+    broker.stop();
+}
+
+#[test]
+fn ctrl_stop_drains_as_sigterm_does() {
+    for &driver in DRIVERS {
+        let mut broker = Broker::start_http(driver, 2, &[]);
+        let http = Http::of(&broker);
+        let mut peer = Peer::connect(&broker, Version::V5, "stopped");
+        assert_eq!(http.post("/api/v4/ctrl/other", "").status, 400);
+        let stopped = http.post("/api/v4/ctrl/stop", "");
+        assert_eq!((stopped.status, stopped.json()), (200, json!({"code": 0})));
+        peer.expect_disconnect(ReasonCode::SERVER_SHUTTING_DOWN);
+        let status = broker.wait(Duration::from_secs(30));
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    }
+}
+
+#[test]
+fn no_connect_is_refused_while_the_broker_restarts() {
+    for &driver in DRIVERS {
+        let mut broker = Broker::start_http(driver, 3, &[]);
+        let (http, addr, pid) = (Http::of(&broker), broker.addr(), broker.pid());
+        let mut old = Peer::connect(&broker, Version::V5, "old");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| {
+                let mut connects = 0;
+                while !done.load(Ordering::Relaxed) {
+                    match TcpStream::connect(addr) {
+                        Ok(_) => connects += 1,
+                        // Its own ports may be used up for a moment, which says nothing of the broker.
+                        Err(error) => {
+                            assert_ne!(error.kind(), ErrorKind::ConnectionRefused, "after {connects}")
+                        }
+                    }
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                connects
+            });
+            assert_eq!(http.post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
+            old.expect_disconnect(ReasonCode::SERVER_SHUTTING_DOWN);
+            // The same process, address and port; HTTP answers again, from the new run.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while broker.log().matches(" is serving").count() < 2 {
+                assert!(
+                    broker.runs() && Instant::now() < deadline,
+                    "it did not come back:\n{}",
+                    broker.log()
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(http.json("/ready")["status"], "ok");
+            for id in crate::common::ids("new", 12) {
+                drop(Peer::connect(&broker, Version::V5, &id));
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(connecting.join().unwrap() > 0);
+        });
+        assert_eq!(broker.pid(), pid);
+        // And once more: what was handed on can be handed on again.
+        assert_eq!(http.post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while broker.log().matches(" is serving").count() < 3 {
+            assert!(broker.runs() && Instant::now() < deadline, "it did not come back:\n{}", broker.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(Peer::connect(&broker, Version::V311, "third"));
+        broker.stop();
+    }
+}
