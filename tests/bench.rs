@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use tokio::net::TcpSocket;
 
 fn bench(port: u16, driver: Driver, args: &[&str]) -> Output {
     let mut command = Command::new("/usr/bin/timeout");
@@ -121,9 +122,10 @@ fn what_a_broker_acknowledged_and_dropped_is_found() {
 
 #[test]
 fn a_run_that_cannot_be_set_up_ends_with_2_and_says_why() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("bound").port();
-    drop(free);
+    // A port that is taken, so that nobody else gets it, and that nobody listens on.
+    let taken = TcpSocket::new_v4().expect("a socket");
+    taken.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let port = taken.local_addr().expect("bound").port();
     for &driver in DRIVERS {
         let output = bench(port, driver, &["conn", "-c", "3", "--connect-timeout", "1"]);
         let told = String::from_utf8_lossy(&output.stderr);
@@ -154,7 +156,7 @@ fn a_server_that_refuses_or_talks_nonsense_is_named_as_the_cause() {
         });
         for &driver in DRIVERS {
             let output =
-                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "1", "--no-reconnect"]);
+                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "20", "--no-reconnect"]);
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{told}");
             assert!(told.contains(&format!("2 x {cause}")), "{cause}: {told}");
