@@ -14,7 +14,9 @@
 //! Nothing here knows threads or clocks.
 
 mod control;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, feature = "loom"))]
+mod loom_tests;
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 pub use control::{Control, Envelope, HandOn, ScanRequest};

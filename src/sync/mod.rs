@@ -5,7 +5,8 @@
 //! - [`Doorbell`]: who sleeps, and who has to wake it.
 //! - [`Sequence`]: one order for the few things that need one across shards.
 //!
-//! `--cfg loom` swaps the atomics for loom's (module `primitive`); `spsc::loom_tests` are its models.
+//! The feature `loom` swaps the atomics for loom's (module `primitive`). Its models are the modules `loom_tests`
+//! here and in [`crate::mesh`]: `cargo test --features loom --lib loom_tests`.
 
 mod doorbell;
 mod primitive;

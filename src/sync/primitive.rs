@@ -1,23 +1,25 @@
-//! The atomics and cells that this floor is built from: std's, or loom's under `--cfg loom`.
+//! The atomics and cells that this floor is built from: std's, or loom's with the feature `loom`.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 pub(super) use loom::{
+    alloc::{alloc, dealloc},
     cell::UnsafeCell,
     sync::Arc,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
-#[cfg(not(loom))]
-pub(super) use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+#[cfg(not(feature = "loom"))]
+pub(super) use std::{
+    alloc::{alloc, dealloc},
+    sync::Arc,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 /// std's cell with the access functions of loom's, so that loom sees each access.
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 #[derive(Debug)]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 impl<T> UnsafeCell<T> {
     pub(super) fn new(value: T) -> UnsafeCell<T> {
         UnsafeCell(std::cell::UnsafeCell::new(value))

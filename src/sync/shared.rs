@@ -5,8 +5,8 @@
 //! - `count` is the number of [`Shared`] that point to the block; the one that takes it to zero frees it.
 //! - Nothing in the block but `count` changes after [`Shared::new`].
 
-use super::primitive::{AtomicU32, Ordering, fence};
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use super::primitive::{AtomicU32, Ordering, alloc, dealloc, fence};
+use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -143,7 +143,7 @@ impl<H: fmt::Debug> fmt::Debug for Shared<H> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use std::sync::Arc;
@@ -205,5 +205,76 @@ mod tests {
         assert_eq!(shared.count(), 1);
         drop(shared);
         assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_tests {
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A head that is written to when it is dropped: loom fails where a read of it is not ordered before that.
+    struct Head {
+        value: UnsafeCell<u32>,
+        drops: Arc<AtomicUsize>,
+    }
+
+    // SAFETY: read through clones, and written to by `drop` alone, which is what the models check.
+    unsafe impl Sync for Head {}
+
+    impl Drop for Head {
+        fn drop(&mut self) {
+            // SAFETY: nobody else is left, says what is tested; loom checks it.
+            self.value.with_mut(|value| unsafe { *value = 0 });
+            self.drops.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(shared: &Shared<Head>) {
+        // SAFETY: only `drop` writes; loom checks it.
+        assert_eq!(shared.value.with(|value| unsafe { *value }), 7);
+        assert_eq!(shared.bytes(), b"bytes");
+    }
+
+    fn shared(drops: &Arc<AtomicUsize>) -> Shared<Head> {
+        Shared::new(Head { value: UnsafeCell::new(7), drops: drops.clone() }, &[b"by", b"tes"])
+    }
+
+    /// Loom also fails where the block is not freed.
+    #[test]
+    fn the_last_of_three_threads_frees_what_the_others_have_read() {
+        loom::model(|| {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let mine = shared(&drops);
+            let threads =
+                [mine.clone(), mine.clone()].map(|theirs| loom::thread::spawn(move || read(&theirs)));
+            read(&mine);
+            drop(mine);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(drops.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn a_clone_keeps_it_while_others_let_go() {
+        loom::model(|| {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let mine = shared(&drops);
+            let theirs = mine.clone();
+            let other = loom::thread::spawn(move || {
+                let again = theirs.clone();
+                drop(theirs);
+                read(&again);
+                again
+            });
+            drop(mine);
+            let last = other.join().unwrap();
+            assert_eq!((last.count(), drops.load(Ordering::Relaxed)), (1, 0));
+            read(&last);
+            drop(last);
+            assert_eq!(drops.load(Ordering::Relaxed), 1);
+        });
     }
 }
