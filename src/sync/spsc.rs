@@ -286,30 +286,75 @@ mod tests {
         assert_eq!(producer.room(), 3);
     }
 
+    /// What a ring holds, told by a queue: entries that are not published, and those that are.
+    struct Model {
+        entries: usize,
+        hidden: VecDeque<u64>,
+        seen: VecDeque<u64>,
+        popped: usize,
+        /// How far the consumer has read the producer's position.
+        known: usize,
+    }
+
+    impl Model {
+        fn tail(&mut self) -> usize {
+            self.known = self.popped + self.seen.len();
+            self.known
+        }
+
+        fn pop_until(&mut self, until: usize) -> Option<u64> {
+            let entry = if self.popped < until.min(self.known) { self.seen.pop_front() } else { None };
+            self.popped += usize::from(entry.is_some());
+            entry
+        }
+
+        fn pop(&mut self) -> Option<u64> {
+            if self.popped == self.known {
+                self.tail();
+            }
+            self.pop_until(self.known)
+        }
+
+        fn check(&self, producer: &mut Producer<u64>, consumer: &Consumer<u64>) {
+            assert_eq!(consumer.is_empty(), self.seen.is_empty());
+            assert_eq!((consumer.position(), producer.unpublished()), (self.popped, self.hidden.len()));
+            let (room, free) = (producer.room(), self.entries - self.hidden.len() - self.seen.len());
+            assert!(room <= free && (room > 0 || free == 0), "{room} of {free}");
+        }
+    }
+
     #[test]
     fn random_operations_agree_with_a_queue() {
         for seed in 1..=200u64 {
             let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let entries = 1usize << random.below(6);
             let (mut producer, mut consumer) = ring(entries);
-            let (mut hidden, mut seen) = (VecDeque::new(), VecDeque::new());
+            let (hidden, seen) = (VecDeque::new(), VecDeque::new());
+            let mut model = Model { entries, hidden, seen, popped: 0, known: 0 };
+            let mut until = 0;
             for step in 0..2_000u64 {
-                match random.below(8) {
-                    0..3 => match producer.push(step) {
-                        Ok(()) => hidden.push_back(step),
-                        Err(back) => assert_eq!(back, step, "seed {seed}"),
+                match random.below(12) {
+                    0..4 => match producer.push(step) {
+                        Ok(()) => model.hidden.push_back(step),
+                        Err(back) => assert_eq!((back, producer.room()), (step, 0), "seed {seed}"),
                     },
-                    3 => {
-                        assert_eq!(producer.publish(), !hidden.is_empty(), "seed {seed}");
-                        seen.append(&mut hidden);
+                    4 | 5 => {
+                        assert_eq!(producer.publish(), !model.hidden.is_empty(), "seed {seed}");
+                        model.seen.append(&mut model.hidden);
                     }
-                    4..7 => assert_eq!(consumer.pop(), seen.pop_front(), "seed {seed}"),
+                    6 | 7 => assert_eq!(consumer.pop(), model.pop(), "seed {seed}"),
+                    8 => {
+                        until = consumer.tail();
+                        assert_eq!(until, model.tail(), "seed {seed}");
+                    }
+                    9 | 10 => {
+                        // A tail that was read, now and then one that never was.
+                        let until = until + if random.below(8) == 0 { random.below(9) as usize } else { 0 };
+                        assert_eq!(consumer.pop_until(until), model.pop_until(until), "seed {seed}");
+                    }
                     _ => {
                         consumer.release();
-                        assert_eq!(consumer.is_empty(), seen.is_empty(), "seed {seed}");
-                        let room = producer.room();
-                        let free = entries - hidden.len() - seen.len();
-                        assert!(room <= free && (room > 0 || free == 0), "seed {seed}: {room} of {free}");
+                        model.check(&mut producer, &consumer);
                     }
                 }
             }
