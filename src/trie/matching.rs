@@ -63,10 +63,17 @@ impl Trie {
         let system = topic.starts_with('$');
         now.clear();
         now.push(self.nodes.root);
-        for (depth, level) in topic.split('/').enumerate() {
+        // A leading wildcard does not match a `$` topic [MQTT-4.7.2-1].
+        let mut wildcards = !system;
+        let mut rest = Some(topic);
+        while let Some(levels) = rest {
+            // Levels are short: a plain loop over bytes beats a search.
+            let (level, behind) = match levels.bytes().position(|b| b == b'/') {
+                Some(at) => (&levels[..at], Some(&levels[at + 1..])),
+                None => (levels, None),
+            };
+            rest = behind;
             let level_hash = self.nodes.level_hash(level);
-            // A leading wildcard does not match a `$` topic [MQTT-4.7.2-1].
-            let wildcards = depth > 0 || !system;
             next.clear();
             for &at in now.iter() {
                 let node = self.nodes.node(at);
@@ -86,6 +93,7 @@ impl Trie {
             if now.is_empty() {
                 return;
             }
+            wildcards = true;
         }
         for &at in now.iter() {
             let node = self.nodes.node(at);
