@@ -2,7 +2,7 @@
 
 mod operate;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use operate::{End, become_anew, operate};
 use ringmq::api::hash_password;
 use ringmq::bench::{BenchArgs, bench};
@@ -47,6 +47,15 @@ enum Command {
     Bench(Box<BenchArgs>),
     /// Looks at the host and says what it lacks for so many clients.
     Tune(TuneArgs),
+    /// Prints the manual page, in roff.
+    #[command(hide = true)]
+    Man,
+    /// Prints the completions of a shell.
+    Completions {
+        /// Which.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Prints the version.
     Version,
 }
@@ -111,8 +120,50 @@ fn main() -> ExitCode {
         Some(Command::HashPassword) => hash_from_input(),
         Some(Command::Bench(arguments)) => load(&arguments),
         Some(Command::Tune(arguments)) => tune(&arguments),
+        Some(Command::Man) => print(manual().trim_end()),
+        Some(Command::Completions { shell }) => print(completions(shell).trim_end()),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
     }
+}
+
+/// The manual page: what `--help` says, and a section for each command with commands or arguments of its own.
+fn manual() -> String {
+    let mut page = Vec::new();
+    let mut line = CommandLine::command();
+    line.build();
+    // Writing to memory does not fail.
+    let _ = clap_mangen::Man::new(line.clone()).render(&mut page);
+    let mut text = String::from_utf8_lossy(&page).into_owned();
+    let mut open: Vec<clap::Command> = line.get_subcommands().cloned().collect();
+    open.reverse();
+    while let Some(command) = open.pop() {
+        if command.is_hide_set() || command.get_name() == "help" {
+            continue;
+        }
+        let name = command.get_bin_name().unwrap_or(command.get_name()).to_uppercase();
+        let (mut synopsis, mut options) = (Vec::new(), Vec::new());
+        let man = clap_mangen::Man::new(command.clone());
+        let _ = man.render_synopsis_section(&mut synopsis);
+        let _ = man.render_options_section(&mut options);
+        // It is a part of this page, not one of its own.
+        text = text
+            .replace(&format!("ringmq\\-{}(1)", command.get_name().replace('-', "\\-")), command.get_name());
+        let body = [synopsis, options].concat();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        // Headings of a page of its own become those of a part of this one.
+        let body = body.replace(".SH SYNOPSIS\n", "").replace(".SH OPTIONS\n", ".PP\n");
+        text.push_str(&format!(".SH {name}\n{body}"));
+        let mut inner: Vec<clap::Command> = command.get_subcommands().cloned().collect();
+        inner.reverse();
+        open.extend(inner);
+    }
+    text
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "ringmq", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// A reader that went away, such as `head`, is no failure of ours.

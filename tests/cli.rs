@@ -169,7 +169,7 @@ fn the_options_in_the_readme_are_those_of_the_program() {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
     let (broker, bench) = (text(&run(&["--help"]).stdout), text(&run(&["bench", "--help"]).stdout));
-    let tune = ["check", "script", "apply", "revert"]
+    let tune = ["check", "script", "apply", "revert", "verify"]
         .map(|verb| text(&run(&["tune", verb, "--help"]).stdout))
         .concat();
     let mut options = 0;

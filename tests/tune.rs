@@ -488,3 +488,45 @@ fn a_record_that_is_none_stops_everything() {
         assert_eq!(tree.content(), before);
     }
 }
+
+/// Runs a script of `tuning` and returns what it said.
+fn script(name: &str, args: &[&str], root: &Tree) -> Output {
+    let path = format!("{}/tuning/{name}", env!("CARGO_MANIFEST_DIR"));
+    Command::new("/bin/sh").arg(path).args(args).env("SYS", &root.0).output().expect("a shell")
+}
+
+#[test]
+fn irq_sh_spreads_the_interrupts_of_a_card() {
+    let tree = Tree::of("fresh-server");
+    let output = script("irq.sh", &["ens1f0", "0-2,8"], &tree);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let content = tree.content();
+    let core = |number: u32| content[&format!("proc/irq/{number}/smp_affinity_list")].clone();
+    assert_eq!((120..128).map(core).collect::<Vec<_>>(), ["0", "1", "2", "8", "0", "1", "2", "8"]);
+    let shown = told(&script("irq.sh", &["--show", "ens1f0"], &tree));
+    assert!(shown.contains("123 on cores 8: 1043"), "{shown}");
+    // By the device of a card that the table of interrupts does not name.
+    let tree = Tree::of("small-vm");
+    let output = script("irq.sh", &["eth0"], &tree);
+    assert_eq!(told(&output), "38 -> core 0\n39 -> core 1\n");
+    let output = script("irq.sh", &["eth7"], &tree);
+    assert_eq!((output.status.code(), told(&output).contains("no interrupts of eth7")), (Some(1), true));
+}
+
+#[test]
+fn the_example_of_sysctl_d_is_what_check_asks_for() {
+    let tree = Tree::of("small-vm");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/sysctl.d/99-ringmq.conf");
+    let text = fs::read_to_string(path).expect("it is there");
+    let lines = text.lines().map(|line| line.trim_start_matches('#'));
+    for (name, value) in
+        lines.filter_map(|line| line.split_once(" = ")).filter(|(name, _)| !name.contains(' '))
+    {
+        tree.write(&format!("proc/sys/{}", name.replace('.', "/")), value);
+    }
+    let (_, json) = tree.check(1_000_000);
+    for found in json["knobs"].as_array().expect("a list") {
+        let open = found["set"].as_array().expect("a list").iter().any(|set| set["sysctl"].is_string());
+        assert!(!open, "{found:#}");
+    }
+}

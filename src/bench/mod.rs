@@ -29,12 +29,16 @@ mod worker;
 pub use args::{BenchArgs, Scenario};
 
 use crate::io::IoMode;
+use clap::Parser;
+use plan::Plan;
 use progress::Progress;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::Receiver;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use usage::Process;
 
 /// All checks held.
@@ -59,6 +63,59 @@ pub fn bench(args: &BenchArgs, stop: Receiver<()>) -> ExitCode {
 }
 
 fn try_bench(args: &BenchArgs, stop: Receiver<()>) -> Result<u8, String> {
+    for file in [&args.json, &args.html].into_iter().flatten().filter(|file| **file != Path::new("-")) {
+        // Found out now, not after the run.
+        fs::write(file, "").map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    }
+    let done = perform(args, stop)?;
+    let Done { args, plan, outcome } = &done;
+    let title = report::title(args, plan);
+    let json = || format!("{:#}\n", done.json());
+    match &args.json {
+        Some(file) if file == Path::new("-") => print(&json()),
+        Some(file) => save(file, &json())?,
+        None => {}
+    }
+    if args.json.as_deref() != Some(Path::new("-")) {
+        print(&report::text(&title, outcome));
+    }
+    if let Some(file) = &args.html {
+        save(file, &page::page(&title, outcome)?)?;
+    }
+    Ok(if outcome.verdict.failures.is_empty() { HELD } else { FAILED })
+}
+
+/// Runs the load generator with these words of its command line, without printing, and returns its report as
+/// `--json` has it.
+///
+/// # Errors
+/// Why it could not be set up.
+pub fn measure(words: &[&str]) -> Result<Value, String> {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+    let line = Line::try_parse_from(["bench"].iter().chain(words)).map_err(|e| e.to_string())?;
+    // Kept until the end: nobody stops it.
+    let (_end, stop) = channel();
+    perform(&line.args, stop).map(|done| done.json())
+}
+
+/// A run that was set up, and its end.
+struct Done<'a> {
+    args: Cow<'a, BenchArgs>,
+    plan: Arc<Plan>,
+    outcome: run::Outcome,
+}
+
+impl Done<'_> {
+    fn json(&self) -> Value {
+        report::to_json(&report::title(&self.args, &self.plan), &self.args, &self.plan, &self.outcome)
+    }
+}
+
+fn perform(args: &BenchArgs, stop: Receiver<()>) -> Result<Done<'_>, String> {
     let mut started = None;
     let mut args = Cow::Borrowed(args);
     if args.scenario == Scenario::Million {
@@ -68,39 +125,21 @@ fn try_bench(args: &BenchArgs, stop: Receiver<()>) -> Result<u8, String> {
         changed.pending = changed.pending.max(MILLION_PENDING);
         started = Some(broker);
     }
-    let args = args.as_ref();
-    let plan = scenario::plan(args)?;
+    let plan = scenario::plan(&args)?;
     let broker = args.pid.map(Process::new).transpose()?;
     let io = match args.io.as_str() {
         "uring" => IoMode::Uring,
         "epoll" => IoMode::Epoll,
         _ => IoMode::Auto,
     };
-    for file in [&args.json, &args.html].into_iter().flatten().filter(|file| **file != Path::new("-")) {
-        // Found out now, not after the run.
-        fs::write(file, "").map_err(|e| format!("cannot write {}: {e}", file.display()))?;
-    }
     let progress = Progress::new(args.quiet);
     let fleet = fleet::Fleet::start(plan, io, broker, progress, stop)?;
-    let plan = std::sync::Arc::clone(&fleet.plan);
-    let mut outcome = run::run(args, fleet)?;
+    let plan = Arc::clone(&fleet.plan);
+    let mut outcome = run::run(&args, fleet)?;
     if let Some(broker) = started {
         broker.stop(&plan, &mut outcome);
     }
-    let title = report::title(args, &plan);
-    let json = || format!("{:#}\n", report::to_json(&title, args, &plan, &outcome));
-    match &args.json {
-        Some(file) if file == Path::new("-") => print(&json()),
-        Some(file) => save(file, &json())?,
-        None => {}
-    }
-    if args.json.as_deref() != Some(Path::new("-")) {
-        print(&report::text(&title, &outcome));
-    }
-    if let Some(file) = &args.html {
-        save(file, &page::page(&title, &outcome)?)?;
-    }
-    Ok(if outcome.verdict.failures.is_empty() { HELD } else { FAILED })
+    Ok(Done { args, plan, outcome })
 }
 
 /// A reader that went away, such as `head`, is no failure of ours.

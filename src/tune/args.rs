@@ -11,6 +11,7 @@ Examples:
   ringmq tune script                               what `apply` would do, as a shell script with reasons
   ringmq tune apply --only net.                    does it, for the knobs whose names begin so
   ringmq tune revert                               restores what was there before
+  ringmq tune verify --apply --only net.           measures before and after it, and takes it back
 
 Exit codes of check: 0 nothing to do; 1 something yellow; 2 something red; of the others: 0 all was done; 1 something
 could not be done, and the rest was; of all: 3 the host or the record of changes could not be read.";
@@ -35,6 +36,9 @@ pub enum TuneCommand {
     Apply(ApplyArgs),
     /// Restores the values and files that `apply` has recorded.
     Revert(RevertArgs),
+    /// Measures connections and messages against a broker of its own; with --apply before and after the changes,
+    /// which are taken back at the end.
+    Verify(VerifyArgs),
 }
 
 /// Arguments of `check`.
@@ -85,6 +89,35 @@ pub struct RevertArgs {
     /// A tree with copies of a host's /proc, /sys and /etc in place of this one.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Where the old values are recorded.
+    #[command(flatten)]
+    pub record: RecordArgs,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// Which changes, with --apply. Files below /etc are left alone in any case.
+    #[command(flatten)]
+    pub changes: ScriptArgs,
+    /// Clients of each run [default: --connections, 20000 at most].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
+    pub clients: Option<u64>,
+    /// Seconds of messages in each run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub duration: u32,
+    /// Runs on each side; what differs among them is noise.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Changes the host in between, and takes that back at the end.
+    #[arg(long)]
+    pub apply: bool,
+    /// Compares with what an earlier run has saved.
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
+    pub against: Option<PathBuf>,
+    /// Saves what was measured (with --apply: before it).
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
     /// Where the old values are recorded.
     #[command(flatten)]
     pub record: RecordArgs,

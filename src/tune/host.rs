@@ -142,6 +142,14 @@ impl Host {
         found
     }
 
+    /// Packets that found the queue of a core full since the machine started.
+    pub fn device_drops(&self) -> u64 {
+        // The second column of each core's row.
+        let rows = self.text("proc/net/softnet_stat").unwrap_or_default();
+        let dropped = rows.lines().filter_map(|row| row.split_whitespace().nth(1));
+        dropped.filter_map(|hex| u64::from_str_radix(hex, 16).ok()).sum()
+    }
+
     /// Bytes of a page of memory.
     pub fn page(&self) -> u64 {
         let kib = self.field("proc/self/smaps", "KernelPageSize:").unwrap_or(4);

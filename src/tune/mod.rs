@@ -2,8 +2,8 @@
 //!
 //! [`host`] reads a host, this one or a copied tree; [`demand`] computes what a configuration asks of it; a
 //! table of [`knob`]s says how each is read, what it should be and why; [`check`] shows that. A [`plan`] is what
-//! would be changed, which is printed as a script or done by [`apply`], with a record of the old values.
-//! Nothing is changed without being asked for.
+//! would be changed, which is printed as a script or done by [`apply`], with a record of the old values;
+//! [`verify`] measures what that brings. Nothing is changed without being asked for.
 
 mod apply;
 mod args;
@@ -13,17 +13,20 @@ mod host;
 mod knob;
 mod knobs;
 mod plan;
+mod verify;
 
 pub use args::TuneArgs;
 
 use apply::Done;
-use args::{ApplyArgs, CheckArgs, HostArgs, RevertArgs, ScriptArgs, TuneCommand};
+use args::{ApplyArgs, CheckArgs, HostArgs, RevertArgs, ScriptArgs, TuneCommand, VerifyArgs};
 use demand::Demand;
 use host::Host;
 use knob::{Finding, Level};
 use plan::Plan;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
+use verify::Runs;
 
 /// Something could not be done, and the rest was.
 const IN_PART: u8 = 1;
@@ -37,6 +40,7 @@ pub fn tune(args: &TuneArgs) -> ExitCode {
         TuneCommand::Script(args) => script(args),
         TuneCommand::Apply(args) => apply(args),
         TuneCommand::Revert(args) => revert(args),
+        TuneCommand::Verify(args) => verify(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -92,6 +96,58 @@ fn apply(args: &ApplyArgs) -> Result<u8, String> {
 
 fn revert(args: &RevertArgs) -> Result<u8, String> {
     Ok(tell(&apply::revert(&Host::at(&args.root), args.force, &args.record.path(&args.root))?))
+}
+
+/// Clients of a run that the usual limit of open files allows.
+const VERIFY_CLIENTS: u64 = 20_000;
+
+fn verify(args: &VerifyArgs) -> Result<u8, String> {
+    let (host, demand, findings) = look(&args.changes.host)?;
+    if !host.is_here() {
+        return Err("verify measures this host: expected no --root".to_owned());
+    }
+    let clients = args.clients.unwrap_or(demand.connections.min(VERIFY_CLIENTS));
+    let measure = || verify::run(&host, clients, args.duration, demand.shards, args.runs);
+    let file = |path: &Path, e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let earlier = match &args.against {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| file(path, &e))?;
+            let json = serde_json::from_str(&text).map_err(|e| file(path, &e))?;
+            Some(
+                Runs::from_json(&json)
+                    .ok_or_else(|| file(path, &"expected what `verify --save` has written"))?,
+            )
+        }
+    };
+    print(&format!("{clients} clients, {} run(s), {} s of messages in each\n", args.runs, args.duration));
+    let before = measure()?;
+    if let Some(path) = &args.save {
+        std::fs::write(path, format!("{:#}\n", before.to_json())).map_err(|e| file(path, &e))?;
+    }
+    if !args.apply {
+        print(&earlier.map_or_else(|| before.text(), |earlier| earlier.compared(&before)));
+        return Ok(faults(&before));
+    }
+    let record = args.record.path(&args.changes.host.root);
+    if record.exists() {
+        let line = "there are changes that were not reverted: expected none, so that the end is as the begin; \
+                    `ringmq tune revert` first";
+        return Err(file(&record, &line));
+    }
+    let done = apply::apply(&host, &Plan::new(&findings, &args.changes.only), false, &record)?;
+    let applied = tell(&done);
+    let after = measure();
+    let reverted = tell(&apply::revert(&host, false, &record)?);
+    let after = after?;
+    print(&before.compared(&after));
+    Ok(applied.max(reverted).max(faults(&before)).max(faults(&after)))
+}
+
+/// Says which checks of the load generator did not hold.
+fn faults(runs: &Runs) -> u8 {
+    runs.faults.iter().for_each(|fault| print(&format!("did not hold: {fault}\n")));
+    if runs.faults.is_empty() { 0 } else { IN_PART }
 }
 
 fn tell(done: &Done) -> u8 {

@@ -182,10 +182,7 @@ fn syn_backlog(context: &Context, now: &str) -> Judgement {
 }
 
 fn device_backlog(context: &Context, now: &str) -> Judgement {
-    // The second column of each core's row: packets that found the queue full.
-    let rows = context.host.text("proc/net/softnet_stat").unwrap_or_default();
-    let dropped = rows.lines().filter_map(|row| row.split_whitespace().nth(1));
-    let dropped: u64 = dropped.filter_map(|hex| u64::from_str_radix(hex, 16).ok()).sum();
+    let dropped = context.host.device_drops();
     let wanted: u64 = if context.demand.is_large() || dropped > 0 { 16_384 } else { 1000 };
     let note =
         if dropped > 0 { format!("{dropped} packets were dropped since the start") } else { String::new() };
