@@ -100,6 +100,8 @@ impl Run<'_> {
         if limited.is_some() {
             // Every message is measured, from the first one to the last one's acknowledgement.
             fleet.tell(|| Command::Measure(true));
+            // All workers have heard that before any publishes: one that is late would miss what it receives first.
+            fleet.snapshot();
         }
         fleet.tell(|| Command::Publish(true));
         fleet.run_for(warmup_s, |_| false);
