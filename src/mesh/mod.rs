@@ -53,6 +53,8 @@ pub struct Mesh {
     popped: u64,
     /// Peers whose data ring was found full by a publisher that waits.
     room_wanted: u64,
+    /// Peers whose control ring was found full by a publisher that waits.
+    control_wanted: u64,
     counters: Counters,
 }
 
@@ -139,6 +141,7 @@ impl Mesh {
             pushed: 0,
             popped: 0,
             room_wanted: 0,
+            control_wanted: 0,
             counters: Counters::default(),
         }
     }
@@ -232,6 +235,19 @@ impl Mesh {
             self.counters.data_ring_full += 1;
         } else {
             self.room_wanted &= !(1 << to);
+        }
+        room
+    }
+
+    /// Whether a control message for a shard would go straight into its ring. If not, the shard is woken from a
+    /// sleep when it would.
+    pub fn control_room(&mut self, to: ShardId) -> bool {
+        let peer = self.peer(to);
+        let room = peer.overflow.is_empty() && peer.control_out.room() > 0;
+        if room {
+            self.control_wanted &= !(1 << to);
+        } else {
+            self.control_wanted |= 1 << to;
         }
         room
     }
@@ -364,7 +380,7 @@ impl Mesh {
         if self.peers.len() <= 1 {
             return true;
         }
-        let mut room = self.room_wanted;
+        let mut room = self.room_wanted | self.control_wanted;
         for (to, peer) in self.peers.iter().enumerate() {
             if peer.as_ref().is_some_and(|peer| !peer.overflow.is_empty()) {
                 room |= 1 << to;
@@ -403,6 +419,10 @@ impl Mesh {
             if self.room_wanted >> other & 1 != 0 && peer.data_out.room() > 0 {
                 // Once: the publisher tries again in the tick that follows, or is gone.
                 self.room_wanted &= !(1 << other);
+                quiet = false;
+            }
+            if self.control_wanted >> other & 1 != 0 && peer.control_out.room() > 0 {
+                self.control_wanted &= !(1 << other);
                 quiet = false;
             }
         }

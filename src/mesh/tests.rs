@@ -143,6 +143,28 @@ fn a_sleeper_that_waits_for_room_is_woken_by_who_drains() {
     assert_eq!(b.flush(), 0, "not for that room");
 }
 
+#[test]
+fn a_sleeper_that_waits_for_a_control_ring_is_woken_by_who_drains() {
+    let (mut a, mut b) = pair(2, 2);
+    assert!(a.control_room(1));
+    (0..2).for_each(|n| a.control(1, note(n)));
+    a.flush();
+    assert!(!a.control_room(1), "full, and nothing in overflow");
+    assert!(a.prepare_sleep());
+    b.read_tails(|| ());
+    assert_eq!(drain(&mut b), [0, 1]);
+    assert_eq!(b.flush(), 0b1);
+    a.awake();
+    assert!(!a.prepare_sleep(), "room: the publisher tries again");
+    assert!(a.prepare_sleep(), "nobody asked for room again");
+    a.awake();
+    (0..3).for_each(|n| a.control(1, note(n)));
+    a.flush();
+    b.read_tails(|| ());
+    drain(&mut b);
+    assert!(!a.control_room(1), "what is in overflow comes first");
+}
+
 /// Each shard sends random traffic through tiny rings, waits for room, sleeps whenever it may and is woken by
 /// unpark only: a lost wake-up or a deadlock hangs it.
 fn stress(shards: usize, messages: u64) {

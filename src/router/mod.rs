@@ -34,6 +34,8 @@ pub struct Router {
     pub remote_picks: Vec<(ShardId, u64)>,
     /// Share groups of the present plan whose member is picked here.
     pub local_picks: Vec<GroupId>,
+    /// What the groups of the present plan are to remember of it.
+    notes: Vec<(GroupId, u64)>,
 }
 
 impl Router {
@@ -47,30 +49,40 @@ impl Router {
             matches: Matches::default(),
             remote_picks: Vec::new(),
             local_picks: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
     /// Finds the routes of a message and picks a shard for each share group. Returns the other shards that get
-    /// it, as bits. A group without any member gets nothing.
-    pub fn plan(&mut self, trie: &mut Trie, m: &MessageRef, strategy: SharedStrategy) -> u64 {
+    /// it, as bits. A group without any member gets nothing. [`Router::commit`] follows if the message goes there:
+    /// one that finds no room is planned again, and nobody's turn is over.
+    pub fn plan(&mut self, trie: &Trie, m: &MessageRef, strategy: SharedStrategy) -> u64 {
         trie.matches(m.topic, &mut self.matches);
         self.remote_picks.clear();
         self.local_picks.clear();
+        self.notes.clear();
         let mut shards = self.matches.shards;
         for at in 0..self.matches.groups.len() {
             let group = self.matches.groups[at];
-            let online = self.pick_shard(trie, group, m, strategy, 0, Wanted::Online);
-            let picked = online.or_else(|| self.pick_shard(trie, group, m, strategy, 0, Wanted::Offline));
-            match picked {
-                None => {}
-                Some(shard) if shard == self.me => self.local_picks.push(group),
-                Some(shard) => {
-                    shards |= 1 << shard;
-                    self.remote_picks.push((shard, trie.group(group).key));
-                }
+            let online = self.choose_shard(trie, group, m, strategy, 0, Wanted::Online);
+            let chosen = online.or_else(|| self.choose_shard(trie, group, m, strategy, 0, Wanted::Offline));
+            let Some((shard, note)) = chosen else { continue };
+            self.notes.push((group, note));
+            if shard == self.me {
+                self.local_picks.push(group);
+            } else {
+                shards |= 1 << shard;
+                self.remote_picks.push((shard, trie.group(group).key));
             }
         }
         shards & !(1 << self.me)
+    }
+
+    /// The message goes where the last plan said.
+    pub fn commit(&mut self, trie: &mut Trie) {
+        for (group, note) in self.notes.drain(..) {
+            *trie.group_note(group) = note;
+        }
     }
 
     /// The shard whose member gets a message; `tried` are shards that had none.
@@ -83,6 +95,21 @@ impl Router {
         tried: u64,
         wanted: Wanted,
     ) -> Option<ShardId> {
+        let (shard, note) = self.choose_shard(trie, group, m, strategy, tried, wanted)?;
+        *trie.group_note(group) = note;
+        Some(shard)
+    }
+
+    /// The shard whose member gets a message, and what its group is to remember then.
+    fn choose_shard(
+        &mut self,
+        trie: &Trie,
+        group: GroupId,
+        m: &MessageRef,
+        strategy: SharedStrategy,
+        tried: u64,
+        wanted: Wanted,
+    ) -> Option<(ShardId, u64)> {
         let random = self.next_random();
         let view = trie.group(group);
         // In the order of shards, so that all shards agree on what a position means.
@@ -98,16 +125,16 @@ impl Router {
         if total == 0 {
             return None;
         }
+        let mut note = view.note;
         if strategy == SharedStrategy::Local && members[usize::from(self.me)] > 0 {
-            return Some(self.me);
+            return Some((self.me, note));
         }
         // What was picked last: the shard plus one in the uppermost byte (sticky), or a counter in the upper
         // half (round robin). The member on this shard has the lower half.
-        let note = trie.group_note(group);
         let position = match strategy {
             SharedStrategy::RoundRobin => {
-                let turn = (*note >> 32) as u32;
-                *note = (*note & 0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)) << 32;
+                let turn = (note >> 32) as u32;
+                note = (note & 0xFFFF_FFFF) | u64::from(turn.wrapping_add(1)) << 32;
                 (u64::from(turn) + self.start) % total
             }
             SharedStrategy::HashClientId => m.head.publisher.rotate_left(17) % total,
@@ -115,10 +142,10 @@ impl Router {
             SharedStrategy::Sticky | SharedStrategy::Random | SharedStrategy::Local => random % total,
         };
         if strategy == SharedStrategy::Sticky
-            && let Some(same) = (*note >> 56).checked_sub(1)
+            && let Some(same) = (note >> 56).checked_sub(1)
             && members.get(same as usize).is_some_and(|count| *count > 0)
         {
-            return Some(same as ShardId);
+            return Some((same as ShardId, note));
         }
         let mut left = position;
         let shard = members.iter().position(|here| {
@@ -127,9 +154,9 @@ impl Router {
             found
         })?;
         if strategy == SharedStrategy::Sticky {
-            *note = (*note & (u64::MAX >> 8)) | (shard as u64 + 1) << 56;
+            note = (note & (u64::MAX >> 8)) | (shard as u64 + 1) << 56;
         }
-        Some(shard as ShardId)
+        Some((shard as ShardId, note))
     }
 
     /// The member of a group on this shard that gets a message.
@@ -180,5 +207,41 @@ impl Router {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random >> 11
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Head, QoS};
+    use crate::time::Moment;
+    use crate::topic::parse_subscription;
+    use crate::trie::Route;
+
+    #[test]
+    fn a_message_that_finds_no_room_takes_nobodys_turn() {
+        let keyed = Keyed::new(1);
+        let mut trie = Trie::new(0, 4, keyed.clone());
+        let to = parse_subscription("$share/g/t", 0).expect("a valid subscription");
+        let (key, route) = (keyed.key_pair(to.filter.as_str(), "g"), Route::Exact(keyed.key("t")));
+        (1..4).for_each(|shard| trie.remote_group_count(shard, route, key, 1, 0));
+        let mut router = Router::new(0, 7, keyed);
+        let head = Head { qos: QoS::AtMostOnce, retain: false, expires: Moment::NEVER, publisher: 0 };
+        let m = MessageRef { topic: "t", properties: &[], payload: &[], head };
+        for strategy in [SharedStrategy::RoundRobin, SharedStrategy::Sticky] {
+            let mut turns = Vec::new();
+            for tries in [1, 3, 2, 1, 5, 1] {
+                let planned: Vec<u64> = (0..tries).map(|_| router.plan(&trie, &m, strategy)).collect();
+                router.commit(&mut trie);
+                turns.extend(planned.last());
+            }
+            match strategy {
+                SharedStrategy::Sticky => assert!(turns.iter().all(|shard| *shard == turns[0]), "{turns:?}"),
+                _ => {
+                    assert_eq!(turns[..3], turns[3..]);
+                    assert_eq!(turns[..3].iter().sum::<u64>(), 0b1110, "each once: {turns:?}");
+                }
+            }
+        }
     }
 }

@@ -65,7 +65,7 @@ impl<I: Io<Handover>> Shard<I> {
         let sessions = (0..self.local.sessions.end()).filter_map(|index| self.session_view(index)).collect();
         let left = [
             ("ready", !self.ready.is_empty()),
-            ("waiters", self.waiters.iter().any(|w| !w.is_empty())),
+            ("waiters", !self.waiters.is_empty()),
             ("held", !self.held.is_empty()),
             ("fan-outs", !self.fan_outs.is_empty()),
             ("stalled", self.stalled != 0),

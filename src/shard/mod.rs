@@ -30,6 +30,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod waiters;
 
 pub use connection::Handover;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
@@ -140,8 +141,7 @@ pub struct Shard<I: Io<Handover>> {
     events: Vec<Event<Handover>>,
     /// Connections with undecoded bytes whose turn comes again.
     ready: VecDeque<Slot>,
-    /// Publishers that wait for room in a target's data ring, in order of arrival.
-    waiters: Vec<VecDeque<Slot>>,
+    waiters: waiters::Waiters,
     /// Acknowledgements that wait until announcements have left the overflow, by mark.
     held: VecDeque<Held>,
     /// Messages that are handed out over several ticks.
@@ -220,7 +220,7 @@ impl<I: Io<Handover>> Shard<I> {
             router: Router::new(me, seed, keyed.clone()),
             local: Local::new(keyed, Box::new(options)),
             wheel: Wheel::new(TIMER_GRANULE_MS, io.now()),
-            waiters: (0..shards).map(|_| VecDeque::new()).collect(),
+            waiters: waiters::Waiters::new(shards),
             log: RateLimit::new(log_lines_per_s),
             random: seed | 1,
             recent: retain::Recent::default(),

@@ -39,7 +39,7 @@ pub(super) struct FanOut {
 
 /// Who waits for a fan-out, so that later messages do not overtake it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Origin {
+pub(super) enum Origin {
     Conn(Slot),
     Shard(ShardId),
     Own,
@@ -49,8 +49,8 @@ enum Origin {
 enum Routed {
     /// It is with its targets; whether there were any, and whether a fan-out goes on.
     Done { any: bool, fan_out: bool },
-    /// A target's ring has no room.
-    NoRoom(ShardId),
+    /// A target's ring has no room; all its targets, as bits.
+    NoRoom(ShardId, u64),
     /// A route is full.
     Full,
 }
@@ -171,10 +171,13 @@ impl<I: Io<Handover>> Shard<I> {
     fn route_publish(&mut self, conn: Conn, index: u32, p: &Publish, m: &MessageRef) -> Result<Next, Fault> {
         let Some(slot) = self.local.conns.slot(conn) else { return Ok(Next::Gone) };
         let mut carried = Carried::borrowed(*m);
-        match self.route(&mut carried, Origin::Conn(slot)) {
-            Routed::NoRoom(target) => {
-                self.wait(conn, Wait::Room);
-                self.waiters[usize::from(target)].push_back(slot);
+        let routed = self.route(&mut carried, Origin::Conn(slot));
+        if !matches!(routed, Routed::NoRoom(..)) {
+            self.has_room(slot);
+        }
+        match routed {
+            Routed::NoRoom(target, targets) => {
+                self.wait_for_room(slot, target, targets);
                 Ok(Next::Wait)
             }
             Routed::Full => Ok(self.refuse_full(conn, p)),
@@ -200,13 +203,10 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// PUBACK or PUBREC, once what was announced before is with the other shards.
-    /// `text` says what was expected where `code` is an error.
+    /// PUBACK or PUBREC. What it retains is in the ring of the topic's shard already. `text` says what was expected where `code` is an error.
     fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
         self.local.counters.publish_errors += u64::from(code.is_error());
         let kind = match p.qos {
-            // Nothing to answer, but what it retains must not pile up in the overflow.
-            QoS::AtMostOnce if p.retain => return self.after_announcements(conn, |_, _| {}),
             QoS::AtMostOnce => return Next::Go,
             QoS::AtLeastOnce => AckKind::PubAck,
             QoS::ExactlyOnce => AckKind::PubRec,
@@ -216,11 +216,8 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.with_link(conn, |c, ctx| c.link.push_ack_with(kind, id, code, text, ctx));
             return Next::Go;
         }
-        if self.mesh.flushed() >= self.mesh.mark() || !p.retain {
-            self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
-            return Next::Go;
-        }
-        self.after_announcements(conn, |link, ctx| link.push_ack(kind, id, code, ctx))
+        self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
+        Next::Go
     }
 
     /// A route is full and the operator wants publishers to know (D9: `reject`).
@@ -252,17 +249,17 @@ impl<I: Io<Handover>> Shard<I> {
     fn route(&mut self, carried: &mut Carried, origin: Origin) -> Routed {
         let m = carried.view();
         let strategy = self.local.options.shared_strategy;
-        let shards = self.router.plan(&mut self.trie, &m, strategy);
+        let shards = self.router.plan(&self.trie, &m, strategy);
         // QoS 0 is nobody's promise: each full session drops its own copy, the others get theirs.
         let promised = m.head.qos != QoS::AtMostOnce;
         if promised && self.router.matches.full && rejects(&self.local.options) {
             return Routed::Full;
         }
-        for target in bits(shards) {
-            if self.mesh.data_room(target) == 0 {
-                return Routed::NoRoom(target);
-            }
+        let home = m.head.retain.then(|| self.retained_home(m.topic)).filter(|home| *home != self.me);
+        if let Some(target) = self.first_full(shards, home, origin) {
+            return Routed::NoRoom(target, shards);
         }
+        self.router.commit(&mut self.trie);
         if m.head.retain {
             self.retain(carried);
         }
@@ -426,7 +423,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         match self.route(&mut Carried::kept(message), Origin::Own) {
             Routed::Done { .. } => true,
-            Routed::NoRoom(_) => false,
+            Routed::NoRoom(..) => false,
             Routed::Full => {
                 self.local.ledger.record("", LossCause::QueueFull, 1);
                 true
@@ -442,29 +439,14 @@ impl<I: Io<Handover>> Shard<I> {
         match self.route(&mut Carried::kept(message), Origin::Own) {
             Routed::Done { any: true, .. } => Some(Published::Taken),
             Routed::Done { any: false, .. } => Some(Published::NoSubscriber),
-            Routed::NoRoom(_) => None,
+            Routed::NoRoom(..) => None,
             Routed::Full => Some(Published::Full),
-        }
-    }
-
-    /// Lets publishers try again that waited for room on a target.
-    pub(super) fn wake_waiters(&mut self) {
-        for target in 0..self.shards {
-            let at = usize::from(target);
-            if self.waiters[at].is_empty() {
-                continue;
-            }
-            let mut room = self.mesh.data_room(target);
-            while room > 0 {
-                let Some(slot) = self.waiters[at].pop_front() else { break };
-                // Those that are gone use no room: it is for the next in line, whom nobody else wakes.
-                room -= usize::from(self.wake_slot(slot, |w| w == Wait::Room));
-            }
         }
     }
 }
 
-fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
+/// The shards of a set.
+pub(super) fn bits(mut set: u64) -> impl Iterator<Item = ShardId> {
     std::iter::from_fn(move || {
         let next = (set != 0).then(|| set.trailing_zeros() as ShardId)?;
         set &= set - 1;

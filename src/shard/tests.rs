@@ -3,8 +3,9 @@
 use super::*;
 use crate::io::{IoStats, Lease};
 use crate::limits::TIMER_HORIZON_MS;
-use crate::mesh::mesh;
+use crate::mesh::{Control, mesh, mesh_sized};
 use crate::session::Session;
+use crate::trie::RouteBuf;
 use std::net::IpAddr;
 
 /// Reports the events that it is given, and notes what is closed.
@@ -51,12 +52,17 @@ impl Io<Handover> for Still {
 }
 
 fn shard() -> Shard<Still> {
-    let mesh = mesh(1).remove(0);
+    shard_of(mesh(1).remove(0))
+}
+
+/// Shard 0 of a mesh.
+fn shard_of(mesh: Mesh) -> Shard<Still> {
+    let shards = mesh.shards();
     Shard::new(Parts {
         io: Still::default(),
         mesh,
         me: 0,
-        shards: 1,
+        shards,
         keyed: Keyed::new(1),
         seed: 1,
         options: Options::default(),
@@ -71,6 +77,21 @@ impl Shard<Still> {
     fn pass(&mut self, ms: u64) {
         self.io.now = self.io.now.plus_ms(ms);
         self.work(None);
+    }
+
+    /// A client connects, with an identifier that is at home here, and sends this.
+    fn serve(&mut self, conn: Conn, packets: &[u8]) {
+        let shards = u64::from(self.shards);
+        let here = |id: &String| self.local.keyed.key(id).is_multiple_of(shards);
+        let id = (0..).map(|n| format!("client {conn} {n}")).find(here).unwrap();
+        let mut bytes =
+            vec![0x10, 12 + id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, id.len() as u8];
+        bytes.extend(id.bytes());
+        bytes.extend(packets);
+        self.report([accepted(conn)]);
+        self.local.conns.get_mut(conn).unwrap().pending = bytes;
+        self.wait(conn, Wait::Turn);
+        self.pass(0);
     }
 
     fn report(&mut self, events: impl IntoIterator<Item = Event<Handover>>) {
@@ -130,4 +151,69 @@ fn an_assigned_identifier_does_not_tell_the_next_one() {
     let next = shard.assign_client_id();
     assert_ne!(next, first);
     assert_ne!(next, format!("ringmq-{guess:016x}"));
+}
+
+/// QoS 0, without a payload.
+fn publishes(topic: u8, count: usize) -> Vec<u8> {
+    [0x30, 3, 0, 1, topic].repeat(count)
+}
+
+#[test]
+fn a_publisher_with_two_targets_is_not_starved_by_those_with_one() {
+    let mut ends = mesh_sized(3, 8, 2).into_iter();
+    let mut shard = shard_of(ends.next().unwrap());
+    let mut others: Vec<Mesh> = ends.collect();
+    for (topic, wanted) in [("a", [0, 1].as_slice()), ("b", &[0]), ("c", &[1])] {
+        let route = RouteBuf::Exact(shard.local.keyed.key(topic));
+        wanted.iter().for_each(|at| others[*at].control(0, Control::Announce(route.clone())));
+    }
+    others.iter_mut().for_each(|end| drop(end.flush()));
+    shard.serve(0, &publishes(b'b', 200));
+    shard.serve(1, &publishes(b'c', 200));
+    shard.serve(2, &publishes(b'a', 10));
+    // Each of the others takes one at a time, in turn, so that there is never room on both.
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for turn in 0..100 {
+        let end = &mut others[turn % 2];
+        end.read_tails(|| ());
+        while end.next_control().is_some() {}
+        if let Some(envelope) = end.next_data(0) {
+            *seen.entry(envelope.message.topic().to_owned()).or_default() += 1;
+        }
+        end.flush();
+        shard.pass(1);
+        shard.pass(0);
+    }
+    assert_eq!(seen.get("a"), Some(&20), "{seen:?}");
+    assert!(seen.get("b").is_some_and(|n| *n > 30) && seen.get("c").is_some_and(|n| *n > 30), "{seen:?}");
+}
+
+#[test]
+fn what_is_to_be_retained_waits_for_the_ring_of_its_topic_and_nothing_is_late() {
+    let mut ends = mesh_sized(2, 2, 8).into_iter();
+    let mut shard = shard_of(ends.next().unwrap());
+    let mut other = ends.next().unwrap();
+    let there = |topic: &u8| shard.retained_home(&char::from(*topic).to_string()) == 1;
+    let topic = (b'a'..=b'z').find(there).unwrap();
+    let route = RouteBuf::Exact(shard.local.keyed.key(&char::from(topic).to_string()));
+    other.control(0, Control::Announce(route));
+    other.flush();
+    let retained = [0x31, 4, 0, 1, topic, b'x'].repeat(5);
+    shard.serve(0, &retained);
+    let (mut sets, mut envelopes) = (0, 0);
+    for _ in 0..8 {
+        other.read_tails(|| ());
+        while let Some((_, control)) = other.next_control() {
+            sets += usize::from(matches!(control, Control::RetainSet { .. }));
+        }
+        while other.next_data(0).is_some() {
+            envelopes += 1;
+        }
+        assert!(envelopes <= sets, "{envelopes} messages arrived, and {sets} of them are retained");
+        other.flush();
+        shard.pass(0);
+        assert_eq!(shard.mesh.overflow_len(), 0);
+    }
+    assert_eq!((sets, envelopes), (5, 5));
+    assert!(shard.prepare().is_some_and(|deadline| deadline > shard.io.now), "nothing is left");
 }

@@ -50,6 +50,8 @@ pub struct GroupView<'a> {
     pub here: ShardCount,
     /// Members on other shards; none of them has 0 of both.
     pub remote: &'a [ShardCount],
+    /// See [`Trie::group_note`].
+    pub note: u64,
 }
 
 #[derive(Debug)]
@@ -216,6 +218,7 @@ impl Trie {
             local,
             here: ShardCount { shard: self.me, online, offline },
             remote: &group.remote,
+            note: group.note,
         }
     }
 

@@ -9,7 +9,6 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::scenes::retain_and_ask;
 use crate::trace;
-use ringmq::map::Keyed;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
@@ -50,15 +49,6 @@ impl Cast {
             settle: self.settling,
         };
         f(&mut self.clients[at], &mut cx);
-    }
-
-    /// A topic that nobody used yet, whose retained message is kept by this shard.
-    pub fn fresh_topic(&mut self, plan: &Plan, home: usize) -> String {
-        let keyed = Keyed::new(plan.seed);
-        let first = self.oracle.msgs.len() * 1_000;
-        let mut topics = (first..).map(|n| format!("r/kept/{n}"));
-        let here = |topic: &String| keyed.key(topic) % plan.shards as u64 == home as u64;
-        topics.find(here).expect("the hash leaves no shard without topics")
     }
 }
 

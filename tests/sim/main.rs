@@ -175,6 +175,7 @@ const MUST_REACH: &[&str] = &[
     "acted upon an answer at once",
     "published upon a SUBACK",
     "member of a share group lost",
+    "retained behind a full ring",
     "asked for what was retained meanwhile",
     "grey packet",
     "server disconnected us",

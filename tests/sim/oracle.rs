@@ -389,9 +389,10 @@ impl Oracle {
                 if !known || m.refused || !matches(&sub.filter, &m.topic) {
                     continue;
                 }
-                // All that can have replaced it, itself included.
+                // All that can have replaced it, itself included. A will is published when the loss is noticed.
                 let mut later = self.msgs.iter().enumerate().filter(|(_, o)| {
-                    o.retain && !o.refused && o.topic == m.topic && o.acked.is_none_or(|at| at > m.sent)
+                    let late = o.will || o.acked.is_none_or(|at| at > m.sent);
+                    o.retain && !o.refused && o.topic == m.topic && late
                 });
                 let own = |o: &Msg| sub.no_local && o.publisher == client;
                 let lasting = |o: &Msg| !o.clear && o.qos > 0 && o.expiry_s.is_none() && !o.will && !own(o);

@@ -4,10 +4,12 @@
 use crate::client::{Client, Cx};
 use crate::gap::Cast;
 use crate::net::Leave;
+use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::trace;
 use crate::world::World;
 use ringmq::codec::{Packet, SubscribeOptions};
+use ringmq::map::Keyed;
 use ringmq::message::QoS;
 
 /// Turns that a shard has in a scene for what is asked of it.
@@ -16,8 +18,9 @@ const TURNS: usize = 12;
 impl World {
     /// One scene, whichever.
     pub fn scene(&mut self) {
-        match self.scheduler.below(3) {
+        match self.scheduler.below(4) {
             0 => self.member_is_lost(),
+            1 => self.retain_behind_a_full_ring(),
             _ => self.subscribe_and_publish(),
         }
     }
@@ -93,6 +96,58 @@ impl World {
         self.client(member, |client, cx| client.leave(cx, how));
     }
 
+    /// The ring to a topic's shard is full when something is retained for it. A subscriber that got it live asks for
+    /// what is retained, and must not find the value before.
+    fn retain_behind_a_full_ring(&mut self) {
+        let here = |world: &World, at: usize| world.shard_of(at).map(|shard| (at, shard));
+        let up = (0..self.clients.len()).filter(|at| self.clients[*at].is_up());
+        let mut up: Vec<(usize, usize)> = up.filter_map(|at| here(self, at)).collect();
+        self.scheduler.shuffle(&mut up);
+        let neighbours = |(a, there): &(usize, usize)| {
+            up.iter().find(|(b, shard)| b != a && shard == there).map(|(b, _)| (*a, *b, *there))
+        };
+        let Some((publisher, filler, there)) = up.iter().find_map(neighbours) else { return };
+        let Some(&(subscriber, elsewhere)) = up.iter().find(|(_, shard)| *shard != there) else { return };
+        let others: Vec<usize> = (0..self.plan.shards).filter(|s| *s != there && *s != elsewhere).collect();
+        if others.is_empty() {
+            return;
+        }
+        let home = self.scheduler.pick(&others);
+        let topic = fresh_topic(&self.oracle, &self.plan, home);
+        let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
+        let ask = |world: &mut World, filters: &[(Option<String>, String, SubscribeOptions)], at: usize| {
+            world.clients[at].news = None;
+            world.client(at, |client, cx| {
+                if client.link.as_ref().is_some_and(|l| l.out.is_empty() && l.awaited.len() < 3) {
+                    client.send_subscribe(cx, filters, 0);
+                    client.pump(cx);
+                }
+            });
+        };
+        ask(self, &[(None, format!("{topic}/#"), options)], subscriber);
+        self.attend(subscriber, |client| client.news.is_some());
+        for _ in 0..3 {
+            self.client(publisher, |client, cx| client.retain_for_good(cx, &topic));
+            self.attend(publisher, |_| false);
+            (0..4).for_each(|_| self.tick(home));
+            if self.scheduler.chance(500) {
+                break;
+            }
+        }
+        let many: Vec<_> = (0..9).map(|n| (None, format!("{topic}/{n}"), options)).collect();
+        ask(self, &many, filler);
+        self.turn_of(filler);
+        self.turn_of(filler);
+        trace::reached("retained behind a full ring");
+        self.client(publisher, |client, cx| client.retain_for_good(cx, &topic));
+        (0..3).for_each(|_| self.turn_of(publisher));
+        self.attend(subscriber, |_| false);
+        ask(self, &[(None, topic, options)], subscriber);
+        self.attend(subscriber, |_| false);
+        self.tick(home);
+        self.attend(subscriber, |_| false);
+    }
+
     /// A client that is connected.
     fn somebody(&mut self, wanted: impl Fn(&Client) -> bool) -> Option<usize> {
         let up = |at: &usize| self.clients[*at].is_up() && wanted(&self.clients[*at]);
@@ -147,6 +202,14 @@ impl World {
     }
 }
 
+/// A topic that nobody used yet, whose retained message is kept by this shard.
+fn fresh_topic(oracle: &Oracle, plan: &Plan, home: usize) -> String {
+    let keyed = Keyed::new(plan.seed);
+    let mut topics = (oracle.msgs.len() * 1_000..).map(|n| format!("r/kept/{n}"));
+    let here = |topic: &String| keyed.key(topic) % plan.shards as u64 == home as u64;
+    topics.find(here).expect("the hash leaves no shard without topics")
+}
+
 type Wanted = Vec<(Option<String>, String, SubscribeOptions)>;
 
 /// `count` filters, of which the last matches the topic.
@@ -166,7 +229,7 @@ fn filters_for(topic: &str, count: usize, r: &mut crate::random::Random) -> Want
 /// A client publishes what is to be retained at `home`, and once it is acknowledged another one asks for it, both
 /// on other shards.
 pub fn retain_and_ask(cast: &mut Cast, plan: &Plan, home: usize, tick: &dyn Fn(usize)) {
-    let topic = cast.fresh_topic(plan, home);
+    let topic = fresh_topic(&cast.oracle, plan, home);
     let mut up: Vec<(usize, usize)> = Vec::new();
     for at in 0..cast.clients.len() {
         let shard = cast.clients[at].shard(&cast.net.borrow());
