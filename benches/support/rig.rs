@@ -77,6 +77,7 @@ impl Rig {
             log_lines_per_s: 0,
             commands: std::sync::mpsc::channel().1,
             fan_out_at_once: ringmq::limits::FAN_OUT_AT_ONCE_MAX,
+            tick_deliveries: ringmq::limits::TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
         };
         let (scratch, answer) = (Vec::new(), Vec::new());

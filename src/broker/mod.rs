@@ -13,7 +13,9 @@ use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, Reservation, Role, Waker,
     available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
 };
-use crate::limits::{DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX};
+use crate::limits::{
+    DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
+};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
@@ -405,6 +407,7 @@ impl Seat {
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
+            tick_deliveries: TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
         });
         let farewell = shard.run();

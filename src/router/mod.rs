@@ -214,7 +214,6 @@ impl Router {
 mod tests {
     use super::*;
     use crate::message::{Head, QoS};
-    use crate::time::Moment;
     use crate::topic::parse_subscription;
     use crate::trie::Route;
 
@@ -226,7 +225,7 @@ mod tests {
         let (key, route) = (keyed.key_pair(to.filter.as_str(), "g"), Route::Exact(keyed.key("t")));
         (1..4).for_each(|shard| trie.remote_group_count(shard, route, key, 1, 0));
         let mut router = Router::new(0, 7, keyed);
-        let head = Head { qos: QoS::AtMostOnce, retain: false, expires: Moment::NEVER, publisher: 0 };
+        let head = Head::new(QoS::AtMostOnce, false, 0, Default::default());
         let m = MessageRef { topic: "t", properties: &[], payload: &[], head };
         for strategy in [SharedStrategy::RoundRobin, SharedStrategy::Sticky] {
             let mut turns = Vec::new();

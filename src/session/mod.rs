@@ -114,13 +114,17 @@ impl Subscriptions {
         }
     }
 
-    /// Takes one out.
-    pub fn remove(&mut self, sub: SubRef) {
+    /// Takes these out, which are in it. Goes through all of them once.
+    pub fn remove_all(&mut self, gone: &mut [SubRef]) {
+        gone.sort_unstable();
         match self {
-            Subscriptions::One(one) if *one == sub => *self = Subscriptions::None,
-            Subscriptions::Many(many) => {
-                if let Some(at) = many.iter().position(|s| *s == sub) {
-                    many.swap_remove(at);
+            Subscriptions::One(one) if gone.contains(one) => *self = Subscriptions::None,
+            Subscriptions::Many(many) if !gone.is_empty() => {
+                many.retain(|sub| gone.binary_search(sub).is_err());
+                if many.len() <= 1 {
+                    *self = many.pop().map_or(Subscriptions::None, Subscriptions::One);
+                } else if many.len() < many.capacity() / 4 {
+                    many.shrink_to(many.len() * 2);
                 }
             }
             _ => {}
@@ -316,5 +320,37 @@ impl Session {
             self.profile.get_or_insert_default().dropped += outgoing.dropped();
         }
         self.incoming.take_if(|i| i.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::Keyed;
+    use crate::topic::parse_subscription;
+    use crate::trie::{SubOptions, Trie};
+
+    #[test]
+    fn many_subscriptions_are_taken_out_at_once() {
+        let mut trie = Trie::new(0, 1, Keyed::new(1));
+        let mut add = |n: usize| {
+            let text = format!("f/{n}");
+            let to = parse_subscription(&text, 0).expect("a valid subscription");
+            trie.subscribe(&to, Sub::new(0, SubOptions::default(), 0)).sub
+        };
+        let all: Vec<SubRef> = (0..9).map(&mut add).collect();
+        let mut kept = Subscriptions::None;
+        kept.remove_all(&mut [all[0]]);
+        all.iter().for_each(|sub| kept.add(*sub));
+        kept.remove_all(&mut []);
+        assert_eq!(kept.as_slice(), all);
+        kept.remove_all(&mut [all[8], all[0], all[4], all[3]]);
+        assert_eq!(kept.as_slice(), [all[1], all[2], all[5], all[6], all[7]]);
+        kept.remove_all(&mut [all[7], all[6], all[5], all[2]]);
+        assert!(matches!(kept, Subscriptions::One(one) if one == all[1]));
+        kept.remove_all(&mut [all[2]]);
+        assert_eq!(kept.len(), 1);
+        kept.remove_all(&mut [all[1]]);
+        assert!(kept.is_empty());
     }
 }

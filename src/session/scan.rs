@@ -77,12 +77,12 @@ impl Scans {
         }
     }
 
-    /// A subscription is gone: jobs for it are dropped, the one under way delivers nothing more.
-    pub fn forget(&mut self, filter: &str) {
+    /// Subscriptions are gone: jobs for them are dropped, the one under way delivers nothing more.
+    pub fn forget(&mut self, gone: impl Fn(&str) -> bool) {
         let mut first = true;
         self.jobs.retain_mut(|j| {
             let under_way = std::mem::take(&mut first);
-            j.cancelled |= *j.filter == *filter;
+            j.cancelled |= gone(&j.filter);
             under_way || !j.cancelled
         });
     }
@@ -124,7 +124,7 @@ mod tests {
     fn a_subscription_that_is_gone_wants_nothing() {
         let mut scans = Scans::default();
         scans.add(vec![job("a"), job("b"), job("a")]);
-        scans.forget("a");
+        scans.forget(|filter| filter == "a");
         assert!(scans.wants(7).is_none());
         assert_eq!(scans.jobs.len(), 2, "the one under way stays until its answer has come");
     }

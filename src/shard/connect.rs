@@ -288,6 +288,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(index) = c.session.take() else { return };
         c.enter(Phase::Closing, &mut self.local.gauges);
         c.wait = Wait::Nothing;
+        self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
         if let Some(session) = self.local.sessions.get_mut(index) {
             let kept = session.expiry_s > 0 && matches!(end, End::Normal | End::Lost);

@@ -11,7 +11,6 @@ use crate::desk::{Ask, Cost, Listing, Published, Reply, Totals};
 use crate::io::Io;
 use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_DESK_ASKS, TICK_DESK_COST};
 use crate::message::{Message, QoS};
-use crate::topic::parse_subscription;
 use std::collections::VecDeque;
 
 /// What is under way for the management thread. How much that is at most is for the asker to bound.
@@ -240,12 +239,9 @@ impl<I: Io<Handover>> Shard<I> {
     fn unsubscribe_client(&mut self, client_id: &str, filter: &str) -> Option<ReasonCode> {
         let index = self.client(client_id)?;
         self.local.sessions.get(index)?.conn?;
-        let levels_max = self.local.options.max_topic_levels as usize;
-        let code = match parse_subscription(filter, levels_max) {
-            Ok(from) => self.unsubscribe(index, &from),
-            Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
-        };
+        let mut codes = Vec::new();
+        self.unsubscribe(index, std::iter::once(filter), &mut codes);
         self.announce_groups();
-        Some(code)
+        codes.pop()
     }
 }

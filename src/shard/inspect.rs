@@ -67,6 +67,7 @@ impl<I: Io<Handover>> Shard<I> {
             ("ready", !self.ready.is_empty()),
             ("waiters", !self.waiters.is_empty()),
             ("held", !self.held.is_empty()),
+            ("partials", !self.partials.is_empty()),
             ("fan-outs", !self.fan_outs.is_empty()),
             ("stalled", self.stalled != 0),
             ("backlog", !self.backlog.is_empty()),

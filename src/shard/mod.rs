@@ -119,6 +119,8 @@ pub struct Parts<I> {
     /// Subscribers above which a message is handed out over several ticks: [`FAN_OUT_AT_ONCE_MAX`], and less
     /// where a simulation wants to see that often.
     pub fan_out_at_once: usize,
+    /// Deliveries, packets and filters of one tick: [`TICK_DELIVERIES_MAX`], and less in a simulation.
+    pub tick_deliveries: usize,
     /// Bits of the key of a route that count: all, and fewer where a simulation wants filters that share one.
     pub route_key_mask: u64,
 }
@@ -142,6 +144,8 @@ pub struct Shard<I: Io<Handover>> {
     /// Connections with undecoded bytes whose turn comes again.
     ready: VecDeque<Slot>,
     waiters: waiters::Waiters,
+    /// SUBSCRIBE and UNSUBSCRIBE packets that were handled in part.
+    partials: Vec<subscribe::Partial>,
     /// Acknowledgements that wait until announcements have left the overflow, by mark.
     held: VecDeque<Held>,
     /// Messages that are handed out over several ticks.
@@ -162,6 +166,7 @@ pub struct Shard<I: Io<Handover>> {
     /// Deliveries and packets that this tick may still make.
     budget: isize,
     fan_out_at_once: usize,
+    tick_deliveries: usize,
     scratch: publish::Scratch,
     random: u64,
     stopped: bool,
@@ -232,6 +237,7 @@ impl<I: Io<Handover>> Shard<I> {
             events: Vec::new(),
             ready: VecDeque::new(),
             held: VecDeque::new(),
+            partials: Vec::new(),
             fan_outs: VecDeque::new(),
             stalled: 0,
             backlog: VecDeque::new(),
@@ -244,6 +250,7 @@ impl<I: Io<Handover>> Shard<I> {
             accept_paused: false,
             budget: 0,
             fan_out_at_once: parts.fan_out_at_once.max(1),
+            tick_deliveries: parts.tick_deliveries.max(1),
             scratch: publish::Scratch::default(),
             stopped: false,
             peaks: Gauges::default(),
@@ -299,7 +306,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.lap(Part::Control);
         self.obey();
         self.lap(Part::Commands);
-        self.budget = TICK_DELIVERIES_MAX as isize;
+        self.budget = self.tick_deliveries as isize;
         self.run_ready();
         self.lap(Part::Ready);
         self.handle_events();

@@ -8,7 +8,7 @@ use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::desk::Published;
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::{FULL_RETRY_MS, TICK_DELIVERIES_MAX, TICK_ENVELOPES_MAX};
+use crate::limits::{FULL_RETRY_MS, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
 use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
@@ -366,7 +366,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Each source has a budget of its own, so that neither another one nor our own clients starve it.
     pub(super) fn drain_data(&mut self) {
         for source in 0..self.shards {
-            self.budget = (TICK_DELIVERIES_MAX / usize::from(self.shards)) as isize;
+            self.budget = (self.tick_deliveries / usize::from(self.shards)).max(1) as isize;
             for _ in 0..TICK_ENVELOPES_MAX {
                 if self.budget <= 0 || self.stalled & (1 << source) != 0 {
                     break;

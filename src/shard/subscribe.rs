@@ -1,39 +1,63 @@
 //! SUBSCRIBE and UNSUBSCRIBE. Their answers leave once all other shards will see what changed.
+//!
+//! A packet may name tens of thousands of filters, so it is handled in parts, each within a tick's budget: it stays
+//! unread until its last filter was handled, and [`Partial`] says how far it has come.
 
+use super::connection::Wait;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
     Packet, PacketId, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
 };
 use crate::codec::{UnsubAck, Unsubscribe, Version};
 use crate::io::{Conn, Io};
+use crate::map::{Set, Slot};
 use crate::mesh::Control;
 use crate::message::QoS;
 use crate::session::ScanJob;
 use crate::topic::{Subscribed, parse_subscription};
-use crate::trie::{Sub, SubOptions};
+use crate::trie::{Sub, SubOptions, SubRef};
+
+/// A packet of which the first filters were handled, and those that were not are for later ticks.
+#[derive(Debug)]
+pub(super) struct Partial {
+    conn: Slot,
+    /// One for each filter that was handled.
+    codes: Vec<ReasonCode>,
+    jobs: Vec<ScanJob>,
+}
+
+impl Partial {
+    pub fn is_of(&self, conn: Conn) -> bool {
+        self.conn.index == conn
+    }
+}
 
 impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_subscribe(&mut self, conn: Conn, s: &Subscribe) -> Result<Next, Fault> {
         let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
-        check_filters(c.link.version, s.filters.iter().map(|(text, _)| text))?;
+        let version = c.link.version;
         let id = s.properties.iter().find_map(|p| match p {
             Property::SubscriptionIdentifier(id) => Some(id),
             _ => None,
         });
-        self.check_answer(conn, s.filters.len())?;
-        let mut codes = Vec::with_capacity(s.filters.len());
-        let mut jobs = Vec::new();
-        for (text, options) in s.filters.iter() {
+        let texts = || s.filters.iter().map(|(text, _)| text);
+        let Some(mut partial) = self.begin_or_go_on(conn, version, texts)? else { return Ok(Next::Gone) };
+        let from = partial.codes.len();
+        for (text, options) in s.filters.iter().skip(from) {
+            if self.budget <= 0 && partial.codes.len() > from {
+                return Ok(self.go_on_later(partial));
+            }
+            self.budget -= 1;
             self.local.counters.subscribes += 1;
-            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut jobs);
+            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut partial.jobs);
             let granted = code.as_ref().is_ok_and(|code| !code.is_error());
             self.local.counters.subscribed += u64::from(granted);
             self.local.counters.subscribe_errors += u64::from(!granted);
-            let code = code?;
-            codes.push(code.0);
+            partial.codes.push(code?);
         }
-        self.budget -= codes.len() as isize;
+        let Partial { codes, jobs, .. } = partial;
+        let codes: Vec<u8> = codes.iter().map(|code| code.0).collect();
         let packet_id = s.packet_id;
         let next = self.after_announcements(conn, |link, ctx| {
             let suback = SubAck { packet_id, properties: Properties::EMPTY, codes: &codes };
@@ -41,6 +65,30 @@ impl<I: Io<Handover>> Shard<I> {
         });
         self.add_scans(index, jobs);
         Ok(next)
+    }
+
+    /// What was handled of the packet before; nothing, if it is acceptable as a whole.
+    fn begin_or_go_on<'a, F: Iterator<Item = &'a str>>(
+        &mut self,
+        conn: Conn,
+        version: Version,
+        filters: impl Fn() -> F,
+    ) -> Result<Option<Partial>, Fault> {
+        let Some(conn) = self.local.conns.slot(conn) else { return Ok(None) };
+        if let Some(at) = self.partials.iter().position(|p| p.conn == conn) {
+            return Ok(Some(self.partials.swap_remove(at)));
+        }
+        check_filters(version, filters())?;
+        self.check_answer(conn.index, filters().count())?;
+        Ok(Some(Partial { conn, codes: Vec::new(), jobs: Vec::new() }))
+    }
+
+    /// The tick's budget is used up.
+    fn go_on_later(&mut self, partial: Partial) -> Next {
+        self.local.counters.cursors += 1;
+        self.wait(partial.conn.index, Wait::Turn);
+        self.partials.push(partial);
+        Next::Wait
     }
 
     /// Whether the client takes a SUBACK or UNSUBACK with this many codes [MQTT-3.1.2-24 of 5.0]. It cannot be
@@ -140,20 +188,20 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let version = c.link.version;
-        check_filters(version, u.filters.iter())?;
-        self.check_answer(conn, u.filters.len())?;
-        let mut codes = Vec::with_capacity(u.filters.len());
-        for text in u.filters.iter() {
-            let levels_max = self.local.options.max_topic_levels as usize;
-            let code = match parse_subscription(text, levels_max) {
-                Ok(from) => self.unsubscribe(index, &from),
-                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
-            };
-            self.local.counters.unsubscribes += 1;
-            self.local.counters.unsubscribed += u64::from(code == ReasonCode::SUCCESS);
-            codes.push(code.0);
+        let Some(mut partial) = self.begin_or_go_on(conn, version, || u.filters.iter())? else {
+            return Ok(Next::Gone);
+        };
+        let left = u.filters.iter().skip(partial.codes.len());
+        let part = left.take(self.budget.max(1) as usize);
+        let from = partial.codes.len();
+        self.unsubscribe(index, part, &mut partial.codes);
+        let ended = partial.codes[from..].iter().filter(|code| **code == ReasonCode::SUCCESS).count();
+        self.local.counters.unsubscribes += (partial.codes.len() - from) as u64;
+        self.local.counters.unsubscribed += ended as u64;
+        if partial.codes.len() < u.filters.len() {
+            return Ok(self.go_on_later(partial));
         }
-        self.budget -= codes.len() as isize;
+        let codes: Vec<u8> = partial.codes.iter().map(|code| code.0).collect();
         let packet_id = u.packet_id;
         let codes = if version == Version::V5 { &codes[..] } else { &[] };
         Ok(self.after_announcements(conn, |link, ctx| {
@@ -162,24 +210,51 @@ impl<I: Io<Handover>> Shard<I> {
         }))
     }
 
-    pub(super) fn unsubscribe(&mut self, index: u32, from: &Subscribed) -> ReasonCode {
-        let Some(session) = self.local.sessions.get_mut(index) else {
-            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
-        };
-        let Some(sub) = self.trie.find(from) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
+    /// Ends subscriptions, and appends a code for each to `codes`. What the session keeps is gone through once for
+    /// all of them.
+    pub(super) fn unsubscribe<'a>(
+        &mut self,
+        index: u32,
+        filters: impl Iterator<Item = &'a str>,
+        codes: &mut Vec<ReasonCode>,
+    ) {
+        let levels_max = self.local.options.max_topic_levels as usize;
+        let (mut gone, mut unwanted) = (Vec::new(), Set::default());
+        for text in filters {
+            self.budget -= 1;
+            let code = match parse_subscription(text, levels_max) {
+                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
+                Ok(from) => match self.end_subscription(index, &from) {
+                    None => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+                    Some(sub) => {
+                        gone.push(sub);
+                        if from.group.is_none() {
+                            unwanted.insert(from.filter.as_str());
+                        }
+                        ReasonCode::SUCCESS
+                    }
+                },
+            };
+            codes.push(code);
+        }
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
+        session.subscriptions.remove_all(&mut gone);
+        let none_left = !gone.is_empty() && session.subscriptions.is_empty();
+        self.local.gauges.subscribers -= u64::from(none_left);
+        if let Some(scans) = &mut session.scans {
+            scans.forget(|filter| unwanted.contains(filter));
+        }
+    }
+
+    /// Ends a subscription, if there is one; the session is still to forget it.
+    fn end_subscription(&mut self, index: u32, from: &Subscribed) -> Option<SubRef> {
+        let sub = self.trie.find(from)?;
         let removed = self.trie.unsubscribe(sub, index);
         if !removed.existed {
-            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
-        }
-        session.subscriptions.remove(sub);
-        self.local.gauges.subscribers -= u64::from(session.subscriptions.is_empty());
-        if let Some(scans) = &mut session.scans
-            && from.group.is_none()
-        {
-            scans.forget(from.filter.as_str());
+            return None;
         }
         self.withdraw(removed);
-        ReasonCode::SUCCESS
+        Some(sub)
     }
 }
 

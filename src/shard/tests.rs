@@ -14,6 +14,7 @@ struct Still {
     now: Moment,
     events: Vec<Event<Handover>>,
     closed: Vec<Conn>,
+    sent: Vec<Vec<u8>>,
 }
 
 impl Io<Handover> for Still {
@@ -28,7 +29,9 @@ impl Io<Handover> for Still {
     }
     fn read(&mut self, _: Conn, _: Read) {}
     fn release(&mut self, _: Lease) {}
-    fn send(&mut self, _: Conn, _: Vec<u8>) {}
+    fn send(&mut self, _: Conn, bytes: Vec<u8>) {
+        self.sent.push(bytes);
+    }
     fn close(&mut self, conn: Conn, _: Close) {
         self.closed.push(conn);
     }
@@ -69,6 +72,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,
         fan_out_at_once: 1,
+        tick_deliveries: 100,
         route_key_mask: u64::MAX,
     })
 }
@@ -167,7 +171,7 @@ fn a_publisher_with_two_targets_is_not_starved_by_those_with_one() {
         let route = RouteBuf::Exact(shard.local.keyed.key(topic));
         wanted.iter().for_each(|at| others[*at].control(0, Control::Announce(route.clone())));
     }
-    others.iter_mut().for_each(|end| drop(end.flush()));
+    others.iter_mut().for_each(|end| assert_eq!(end.flush(), 0, "it is awake"));
     shard.serve(0, &publishes(b'b', 200));
     shard.serve(1, &publishes(b'c', 200));
     shard.serve(2, &publishes(b'a', 10));
@@ -216,4 +220,61 @@ fn what_is_to_be_retained_waits_for_the_ring_of_its_topic_and_nothing_is_late() 
     }
     assert_eq!((sets, envelopes), (5, 5));
     assert!(shard.prepare().is_some_and(|deadline| deadline > shard.io.now), "nothing is left");
+}
+
+/// SUBSCRIBE or UNSUBSCRIBE of 3.1.1 with the filters `f/0` to `f/{count - 1}`.
+fn many_filters(first_byte: u8, count: usize) -> Vec<u8> {
+    let mut body = vec![0, 7];
+    for n in 0..count {
+        let filter = format!("f/{n}");
+        body.extend([0, filter.len() as u8]);
+        body.extend(filter.bytes());
+        body.extend((first_byte == 0x82).then_some(0));
+    }
+    let mut packet = vec![first_byte, body.len() as u8 | 0x80, (body.len() >> 7) as u8];
+    packet.extend(body);
+    packet
+}
+
+#[test]
+fn a_packet_with_many_filters_is_handled_in_parts_and_answered_once() {
+    let mut shard = shard();
+    shard.serve(0, &many_filters(0x82, 250));
+    let count = |shard: &mut Shard<Still>| shard.trie.stats().subscriptions;
+    let mut counts = vec![count(&mut shard)];
+    while *counts.last().unwrap() < 250 && counts.len() < 10 {
+        shard.pass(0);
+        counts.push(count(&mut shard));
+    }
+    // 100 of a tick, packets included.
+    assert_eq!(counts, [98, 197, 250]);
+    let sent = |shard: &mut Shard<Still>| {
+        shard.report([Event::Sent { conn: 0, buffer: Vec::new(), error: None }]);
+        std::mem::take(&mut shard.io.sent)
+    };
+    let suback: Vec<u8> = [[0x90, 0xFC, 0x01, 0, 7].as_slice(), &[0; 250]].concat();
+    assert_eq!(sent(&mut shard), [[0x20, 2, 0, 0].as_slice(), &suback]);
+    assert!(shard.partials.is_empty());
+
+    shard.report([Event::Sent { conn: 0, buffer: Vec::new(), error: None }]);
+    shard.local.conns.get_mut(0).unwrap().pending = many_filters(0xA2, 250);
+    shard.wait(0, Wait::Turn);
+    for left in [151, 52, 0] {
+        shard.pass(0);
+        assert_eq!(count(&mut shard), left);
+        let session = shard.local.sessions.get(0).unwrap();
+        assert_eq!(session.subscriptions.len(), left);
+    }
+    assert_eq!(sent(&mut shard), [[0xB0, 2, 0, 7]]);
+}
+
+#[test]
+fn a_packet_that_was_handled_in_part_is_forgotten_with_its_connection() {
+    let mut shard = shard();
+    shard.serve(0, &many_filters(0x82, 250));
+    assert_eq!(shard.partials.len(), 1);
+    shard.report([Event::ReadEnded { conn: 0, why: ReadEnd::Eof }]);
+    shard.disconnect(0, ReasonCode::ADMINISTRATIVE_ACTION, "", sessions::End::Lost);
+    shard.pass(0);
+    assert_eq!((shard.partials.len(), shard.trie.stats().subscriptions), (0, 0));
 }

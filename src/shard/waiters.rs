@@ -33,6 +33,11 @@ impl Waiters {
         self.lines.iter().all(VecDeque::is_empty)
     }
 
+    /// Publishers that wait.
+    pub fn len(&self) -> usize {
+        self.lines.iter().map(VecDeque::len).sum()
+    }
+
     /// A publisher found `target` full, which is one of its `targets`. It keeps its age.
     fn enter(&mut self, conn: Slot, target: ShardId, targets: u64) {
         let arrival = *self.arrived.entry(conn.index).or_insert(self.next);

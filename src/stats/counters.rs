@@ -254,7 +254,7 @@ table! {
     Counter data_in "Envelopes from other shards.",
     Counter data_out "Envelopes to other shards.",
     Counter data_ring_full "Times that a target's data ring had no room.",
-    Counter cursors "Fan-outs and scans that were resumed in a later tick.",
+    Counter cursors "Fan-outs, scans and packets with many filters that went on in a later tick.",
     Peak buffers_in_use "Receive buffers that one tick held at most.",
     Peak control_ring_depth "Entries that an inbound control ring held at most.",
     Peak data_ring_depth "Entries that an inbound data ring held at most.",

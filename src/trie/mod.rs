@@ -78,7 +78,7 @@ impl RouteBuf {
 
 /// Names a filter, or a filter and share name, that a session subscribed to. Valid while any session of this
 /// shard is subscribed to it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct SubRef(NonZeroU32);
 
 /// What a [`SubRef`] names.

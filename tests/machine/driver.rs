@@ -136,7 +136,7 @@ impl Io<Handover> for SimIo {
     fn meanwhile(&self) {
         let go = {
             let wire = &mut self.net.borrow_mut().wire;
-            wire.random.chance(wire.faults.interleave / 8)
+            wire.random.chance(wire.faults.interleave / 4)
         };
         if let (true, Some(others)) = (go, &*self.others.borrow()) {
             others.look(self.me);

@@ -26,6 +26,7 @@ pub struct Build {
     pub rings: (usize, usize),
     pub options: Options,
     pub fan_out_at_once: usize,
+    pub tick_deliveries: usize,
     /// Bits of the key of an exact filter that count.
     pub route_key_mask: u64,
 }
@@ -192,6 +193,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: build.fan_out_at_once,
+            tick_deliveries: build.tick_deliveries,
             route_key_mask: build.route_key_mask,
         });
         let deadline = shard.prepare();

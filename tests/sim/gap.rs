@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 /// Scenes of one run at most that are played within a tick.
-const SCENES_MAX: u32 = 12;
+const SCENES_MAX: u32 = 20;
 
 /// The clients, and what is known of them: lent to whoever plays in the middle of a tick.
 pub struct Cast {
@@ -89,7 +89,7 @@ impl Meanwhile for Gap {
         if self.depth.get() > 0 {
             return;
         }
-        let play = self.scenes.get() < SCENES_MAX && self.random.borrow_mut().chance(500);
+        let play = self.scenes.get() < SCENES_MAX && self.random.borrow_mut().chance(800);
         let cast = if play { self.stage.take() } else { None };
         let Some(mut cast) = cast else { return self.pass() };
         if !cast.settling {

@@ -3,7 +3,7 @@
 use crate::net::Faults;
 use crate::random::Random;
 use ringmq::codec::Version;
-use ringmq::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX};
+use ringmq::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX, TICK_DELIVERIES_MAX};
 use ringmq::session::{Options, QueueFull, SharedStrategy};
 
 /// A client, as it is for a whole run.
@@ -31,6 +31,8 @@ pub struct Plan {
     pub shards: usize,
     pub rings: (usize, usize),
     pub fan_out_at_once: usize,
+    /// Deliveries, packets and filters of one tick.
+    pub tick_deliveries: usize,
     /// Bits of the key of an exact filter that count.
     pub route_key_mask: u64,
     pub options: Options,
@@ -101,6 +103,14 @@ impl Plan {
             shards,
             rings,
             fan_out_at_once: r.pick(&[1, 2, FAN_OUT_AT_ONCE_MAX, FAN_OUT_AT_ONCE_MAX]),
+            tick_deliveries: r.pick(&[
+                1,
+                3,
+                10,
+                TICK_DELIVERIES_MAX,
+                TICK_DELIVERIES_MAX,
+                TICK_DELIVERIES_MAX,
+            ]),
             route_key_mask: r.pick(&[u64::MAX, u64::MAX, u64::MAX, u64::MAX, 3, 1, 0]),
             options,
             faults: faults(r),

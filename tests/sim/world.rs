@@ -41,6 +41,7 @@ impl World {
             rings: plan.rings,
             options: plan.options.clone(),
             fan_out_at_once: plan.fan_out_at_once,
+            tick_deliveries: plan.tick_deliveries,
             route_key_mask: plan.route_key_mask,
         };
         let machine = Machine::new(&build, wire);

@@ -7,7 +7,9 @@
 use crate::common::{self, Driver, Ground, Socket, uptime};
 use crate::machine::{Build, Faults, Leave, Machine, SocketId, Wire};
 use ringmq::config::{Config, Sources};
-use ringmq::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX, TIMER_GRANULE_MS};
+use ringmq::limits::{
+    CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX, TICK_DELIVERIES_MAX, TIMER_GRANULE_MS,
+};
 use ringmq::session::Options;
 use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
@@ -199,6 +201,7 @@ impl Simulation {
             rings: (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES),
             options: options(settings),
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
+            tick_deliveries: TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
         };
         let wire = Wire::new(shards, faults, crate::machine::Random::new(seed, 2));

@@ -94,6 +94,7 @@ impl World {
                 log_lines_per_s: 0,
                 commands,
                 fan_out_at_once: 2,
+                tick_deliveries: 50,
                 route_key_mask: u64::MAX,
             });
             Node { deadline: shard.prepare(), shard, _commands }
