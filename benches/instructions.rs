@@ -4,8 +4,8 @@
 //! those of the last renewal, for one version of rustc, one profile and one Cargo.lock:
 //!
 //! ```text
-//! cargo bench --profile ci --bench instructions              compares; fails above +3 %
-//! BLESS=1 cargo bench --profile ci --bench instructions      renews
+//! cargo bench --bench instructions              compares; fails above +3 %
+//! BLESS=1 cargo bench --bench instructions      renews
 //! ```
 //!
 //! Another rustc, profile or lock file is no fault: the counts are printed, and the file is to be renewed. It needs
