@@ -4,7 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use ringmq::codec::{AckKind, PacketId, ReasonCode, Version};
 use ringmq::message::{Head, Message, MessageRef, QoS};
 use ringmq::session::{Carried, Ctx, Link, Offer, Options, Pool, Session};
-use ringmq::stats::{Counters, Gauges, Ledger, Recorder, Source};
+use ringmq::stats::{Counters, Gauges, Ledger, Memory, Recorder, Source};
 use ringmq::time::Moment;
 use std::time::Duration;
 
@@ -15,18 +15,19 @@ struct Around {
     gauges: Gauges,
     recorder: Recorder,
     ledger: Ledger,
+    memory: Memory,
     pool: Pool,
 }
 
 impl Around {
     fn new() -> Around {
-        let (counters, gauges, recorder, ledger, pool) = Default::default();
-        Around { options: Options::default(), counters, gauges, recorder, ledger, pool }
+        let (counters, gauges, recorder, ledger, memory, pool) = Default::default();
+        Around { options: Options::default(), counters, gauges, recorder, ledger, memory, pool }
     }
 
     fn ctx(&mut self) -> Ctx<'_> {
-        let Around { options, counters, gauges, recorder, ledger, pool } = self;
-        Ctx { now: Moment(1), options, counters, gauges, recorder, ledger, pool }
+        let Around { options, counters, gauges, recorder, ledger, memory, pool } = self;
+        Ctx { now: Moment(1), options, counters, gauges, recorder, ledger, memory, pool }
     }
 }
 

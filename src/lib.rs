@@ -4,6 +4,7 @@
 //! [`codec`] → session → router → local deliveries or the mesh → [`codec`] → bytes out. A module imports
 //! only from lower floors; `tests/tidy.rs` holds that table.
 
+pub mod heap;
 pub mod limits;
 pub mod map;
 pub mod rate;

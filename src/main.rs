@@ -7,6 +7,7 @@ use operate::{End, become_anew, operate};
 use ringmq::api::hash_password;
 use ringmq::bench::{BenchArgs, bench};
 use ringmq::config::{Config, Fault, Sources, document, key_list};
+use ringmq::heap::Allocator;
 use ringmq::log::Log;
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// An MQTT broker: 3.1, 3.1.1 and 5.0, for Linux.
 ///

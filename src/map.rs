@@ -3,6 +3,7 @@
 //! Keys come from peers, so every map is keyed by a secret of this process. [`Keyed`] is the same on all
 //! shards of one process and is never written to disk or wire.
 
+use crate::heap::vec_bytes;
 use crate::limits::SLAB_CHUNK_ENTRIES;
 
 /// A map whose keys a peer may choose.
@@ -81,6 +82,17 @@ impl<T> Slab<T> {
     /// One above the highest index that was ever in use.
     pub fn end(&self) -> u32 {
         self.chunks.last().map_or(0, |c| ((self.chunks.len() - 1) * SLAB_CHUNK_ENTRIES + c.len()) as u32)
+    }
+
+    /// Bytes of its own memory; what its values own on the heap is not in it.
+    pub fn bytes(&self) -> usize {
+        let first = self.chunks.first().map_or(0, |chunk| vec_bytes::<Cell<T>>(chunk.capacity()));
+        // All chunks behind the first have the same size.
+        let others = self.chunks.len().saturating_sub(1) * vec_bytes::<Cell<T>>(SLAB_CHUNK_ENTRIES);
+        first
+            + others
+            + vec_bytes::<Vec<Cell<T>>>(self.chunks.capacity())
+            + vec_bytes::<u32>(self.free.capacity())
     }
 
     /// Puts a value where there is room.

@@ -3,7 +3,7 @@
 
 use ringmq::api::control::{Order, Refused, Settings};
 use ringmq::api::{Api, Auth, Facts, HttpOptions, State};
-use ringmq::broker::{Broker, Pulse};
+use ringmq::broker::{Broker, Pulse, log_weight};
 use ringmq::config::{self, Config, Sources, listen_fault};
 use ringmq::desk::Ask;
 use ringmq::io::{Role, bequeath, inherit};
@@ -164,6 +164,10 @@ impl Running<'_> {
                         self.service.notify.reloading();
                         self.reload();
                         self.service.notify.ready(self.broker.describe());
+                    }
+                    Asked::Weigh => {
+                        // Not here: a shard may be busy. What it logs needs nobody.
+                        drop(tokio::spawn(log_weight(self.broker.desk())));
                     }
                     Asked::Stop(name) => {
                         let seconds = self.config.broker.drain_timeout_s;
@@ -326,12 +330,15 @@ enum Asked {
     Stop(&'static str),
     /// Reading the configuration again.
     Reload,
+    /// What is held, to the log.
+    Weigh,
 }
 
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -341,6 +348,7 @@ impl Signals {
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
             hangup: on(SignalKind::hangup())?,
+            user: on(SignalKind::user_defined1())?,
         })
     }
 
@@ -350,6 +358,7 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Weigh,
         }
     }
 }

@@ -1,16 +1,19 @@
-//! What one shard counts and measures, and the ledger of losses.
+//! What one shard counts and measures, the ledger of losses, and the ledger of memory.
 //!
 //! Nothing here is atomic: each shard counts for itself, and the management thread adds copies up.
 
 mod counters;
 mod histogram;
+mod memory;
 pub mod names;
 mod recorder;
 
 pub use counters::{Counters, Dimension, Family, Gauges, Kind, PACKETS, QOS, SOURCES, Source};
 pub use histogram::Histogram;
+pub use memory::{Item, Memory, Share};
 pub use recorder::{Part, Record, Recorder, SAMPLE_EVERY, Span, Tick};
 
+use crate::heap::{allocated, map_bytes};
 use crate::limits::{LEDGER_CLIENT_ID_BYTES_MAX, LEDGER_CLIENTS_MAX};
 use crate::map::Map;
 
@@ -126,6 +129,12 @@ impl Ledger {
     /// Losses of all clients without a line of their own.
     pub fn others(&self) -> &Losses {
         &self.others
+    }
+
+    /// Bytes of its own memory.
+    pub fn bytes(&self) -> usize {
+        let lines = map_bytes::<Box<str>, Losses>(self.clients.capacity());
+        lines + self.clients.keys().map(|client_id| allocated(client_id.len())).sum::<usize>()
     }
 
     /// Takes another shard's ledger in.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors: a module imports from lower ones only. Each module of `src` stands here, or will.
 const FLOORS: &[&[&str]] = &[
-    &["limits", "time", "stats", "map", "rate", "traffic"],
+    &["limits", "heap", "time", "stats", "map", "rate", "traffic"],
     &["topic", "io", "sync"],
     &["message", "trie", "auth"],
     &["codec", "transport", "mesh", "retained", "store"],
@@ -23,9 +23,12 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("stats", "limits"),
     ("stats", "time"),
     ("stats", "map"),
+    ("stats", "heap"),
     ("map", "limits"),
+    ("map", "heap"),
     ("rate", "time"),
     ("time", "limits"),
+    ("time", "heap"),
     // A router delivers into sessions.
     ("router", "session"),
     // The command line starts what operates the broker.
@@ -39,7 +42,7 @@ const SAME_FLOOR: &[(&str, &str)] = &[
 
 /// Words that only some modules may use, with the reason. A trailing `!` or `::` is part of the word.
 const WORDS: &[(&[&str], &[&str], &str)] = &[
-    (&["unsafe"], &["io", "sync"], "unsafe code is for the kernel and the rings"),
+    (&["unsafe"], &["io", "sync", "heap"], "unsafe code is for the kernel, the rings and the allocator"),
     (&["io_uring::", "libc::"], &["io", "tune"], "one place knows the kernel"),
     (
         &["atomic::", "AtomicBool", "AtomicU64", "AtomicU32", "AtomicUsize"],

@@ -9,6 +9,7 @@ pub use pulse::Pulse;
 
 use crate::api::{Desk, Port};
 use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
+use crate::desk::Ask;
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, Reservation, Role, Waker,
     available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
@@ -19,7 +20,7 @@ use crate::limits::{
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
-use crate::stats::{Counters, Ledger};
+use crate::stats::{Counters, Gauges, Ledger, Memory};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -209,28 +210,47 @@ impl Broker {
         let within_ms = within.as_millis() as u64;
         self.tell(|| Command::Drain { within_ms });
         let mut counters = Counters::default();
-        let mut ledger = Ledger::default();
+        let (mut ledger, mut memory) = (Ledger::default(), Memory::default());
         for (me, shard) in self.shards.into_iter().enumerate() {
             let Ok(farewell) = shard.thread.join() else { continue };
-            tracing::debug!("shard {me}: {}", line(&farewell.counters));
+            tracing::debug!("shard {me}: {}", pairs(farewell.counters.iter()));
             tracing::debug!("shard {me}: {}", farewell.driver);
             counters.add(&farewell.counters);
+            memory.add(&farewell.memory);
             ledger.merge(&farewell.ledger);
         }
-        tracing::debug!("all shards: {}", line(&counters));
+        tracing::debug!("all shards: {}", pairs(counters.iter()));
+        tracing::debug!("memory at the end: total={} {}", memory.total(), pairs(memory.iter()));
         for (cause, count) in ledger.totals().filter(|(_, count)| *count > 0) {
             tracing::info!("dropped: {count} ({})", cause.name());
         }
     }
 }
 
+/// Asks all shards, and logs what they hold, by number and in bytes, and what one of each thing costs.
+pub async fn log_weight(desk: Desk) {
+    // A shard that is gone has raised the alarm.
+    let Ok(all) = desk.ask_all(Ask::Weight).await else { return };
+    let (mut gauges, mut memory) = (Gauges::default(), Memory::default());
+    for weight in all {
+        gauges.add(&weight.gauges);
+        memory.add(&weight.memory);
+    }
+    tracing::info!("held: {}", pairs(gauges.iter()));
+    let each = memory.each(&gauges);
+    let each: String =
+        each.map(|(name, count, bytes)| format!("; {count} x {bytes:.0} bytes per {name}")).collect();
+    tracing::info!("memory: total={} {}{each}", memory.total(), pairs(memory.iter()));
+}
+
 fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
     listen_fault(addr, error, "mqtt.listen", "--mqtt")
 }
 
-fn line(counters: &Counters) -> String {
+/// Names and values, those that are 0 left out.
+fn pairs(all: impl Iterator<Item = (impl std::fmt::Display, u64)>) -> String {
     let parts: Vec<String> =
-        counters.iter().filter(|(_, v)| *v > 0).map(|(name, value)| format!("{name}={value}")).collect();
+        all.filter(|(_, v)| *v > 0).map(|(name, value)| format!("{name}={value}")).collect();
     parts.join(" ")
 }
 
@@ -373,6 +393,7 @@ impl Seat {
     fn run(self, mut alarm: Alarm) -> Farewell {
         let nothing = || Farewell {
             counters: Counters::default(),
+            memory: Memory::default(),
             ledger: Ledger::default(),
             driver: "not started".into(),
         };

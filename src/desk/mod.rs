@@ -24,7 +24,7 @@ mod rows;
 pub use cursor::{Cost, Cursor, Page, Place, Reply, Wanted};
 pub use rows::{
     ClientQuery, ClientRow, LossRow, Published, Range, RouteQuery, RouteRow, SubscriptionQuery,
-    SubscriptionRow, Totals, WillRow,
+    SubscriptionRow, Totals, Weight, WillRow,
 };
 
 use crate::message::{Message, QoS};
@@ -38,6 +38,8 @@ pub enum Ask {
     /// What the shard counts, its flight recorder, and what it held at most since this was asked last: whoever asks
     /// keeps that, so there is one asker, [`crate::api`]'s meter. Small.
     Snapshot(Reply<Box<Snapshot>>),
+    /// What the shard holds in memory. Small; some system calls, so not for every second.
+    Weight(Reply<Box<Weight>>),
     /// The client of this identifier, connected or not; asked of its home shard. Small.
     Client {
         /// Client identifier.

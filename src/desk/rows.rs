@@ -3,11 +3,20 @@
 use crate::codec::{ReasonCode, Version};
 use crate::io::{IoStats, ShardId};
 use crate::message::{Message, QoS};
-use crate::stats::{Counters, Gauges, Losses};
+use crate::stats::{Counters, Gauges, Losses, Memory};
 use crate::time::Moment;
 use crate::traffic::Traffic;
 use crate::trie;
 use std::net::{IpAddr, SocketAddr};
+
+/// What one shard holds, by number and in bytes.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// How many there are of what.
+    pub gauges: Gauges,
+    /// Bytes by row; add them up over all shards with [`Memory::add`].
+    pub memory: Memory,
+}
 
 /// What one shard counts.
 #[derive(Clone, Debug)]

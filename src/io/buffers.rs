@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The group that receives choose from.
 pub(super) const GROUP: u16 = 0;
 
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4_096;
+
 /// A private anonymous mapping.
 struct Mapping {
     start: *mut u8,
@@ -28,6 +31,19 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         Ok(Mapping { start: start.cast(), len })
+    }
+}
+
+impl Mapping {
+    /// Bytes of the pages that were ever touched; 0 where the kernel does not tell.
+    fn resident(&self) -> usize {
+        let mut pages = vec![0u8; self.len.div_ceil(PAGE_BYTES)];
+        // SAFETY: the mapping is ours, page-aligned, and the vector has a byte for each of its pages.
+        let told = unsafe { libc::mincore(self.start.cast(), self.len, pages.as_mut_ptr()) };
+        match net::check(told) {
+            Ok(_) => pages.iter().filter(|page| **page & 1 != 0).count() * PAGE_BYTES,
+            Err(_) => 0,
+        }
     }
 }
 
@@ -114,6 +130,11 @@ impl Buffers {
             let tail = unsafe { &*BufRingEntry::tail(self.ring.start.cast()).cast::<AtomicU16>() };
             tail.store(self.tail, Ordering::Release);
         }
+    }
+
+    /// Bytes of the buffers that were received into.
+    pub(super) fn resident(&self) -> usize {
+        self.memory.resident()
     }
 
     /// Leaves the memory to the kernel for ever, see the driver's end.

@@ -3,6 +3,7 @@
 use super::net::Waker;
 use super::selftest::Chosen;
 use super::{Close, Conn, Epoll, Event, Io, Lease, ListenSpec, Read, ShardId, Uring};
+use crate::heap::vec_bytes;
 use crate::limits;
 use crate::time::Moment;
 use std::io;
@@ -99,6 +100,19 @@ pub struct IoStats {
     pub linger_timeouts: u64,
 }
 
+/// Bytes that a driver holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IoMemory {
+    /// The table of connections.
+    pub slots: usize,
+    /// Buffers that are being sent.
+    pub sending: usize,
+    /// Receive buffers, those pages of them that were ever used.
+    pub receive: usize,
+    /// Queues that are shared with the kernel.
+    pub rings: usize,
+}
+
 /// What passes between two epoll drivers.
 #[derive(Debug)]
 pub(super) enum Post<H> {
@@ -161,13 +175,21 @@ pub(super) struct Outgoing {
 pub(super) struct Outbox {
     places: Vec<Outgoing>,
     free: Vec<u32>,
+    /// Bytes of the buffers.
+    bytes: usize,
 }
 
 /// No place in the outbox.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 impl Outbox {
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + vec_bytes::<Outgoing>(self.places.capacity()) + vec_bytes::<u32>(self.free.capacity())
+    }
+
     pub(super) fn put(&mut self, buffer: Vec<u8>) -> u32 {
+        self.bytes += buffer.capacity();
         let new = Outgoing { buffer, sent: 0 };
         if let Some(index) = self.free.pop() {
             self.places[index as usize] = new;
@@ -184,6 +206,7 @@ impl Outbox {
     /// The buffer back, empty.
     pub(super) fn take(&mut self, index: u32) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.places[index as usize]).buffer;
+        self.bytes -= buffer.capacity();
         buffer.clear();
         self.free.push(index);
         buffer
@@ -309,6 +332,10 @@ impl<H: Send> Io<H> for Driver<H> {
 
     fn stats(&self) -> IoStats {
         delegate!(self, io => io.stats())
+    }
+
+    fn memory(&self) -> IoMemory {
+        delegate!(self, io => io.memory())
     }
 
     fn describe(&self) -> String {

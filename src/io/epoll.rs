@@ -7,9 +7,10 @@
 //! Sockets are read within [`Io::turn`] only, after the sleep. Sends are tried at once in [`Io::send`]; their
 //! ends are reported by the next turn, never from within a call.
 
-use super::driver::{Address, Door, DriverOptions, IoStats, NOTHING, Outbox, Post};
+use super::driver::{Address, Door, DriverOptions, IoMemory, IoStats, NOTHING, Outbox, Post};
 use super::net::{self, Waker};
 use super::{Close, Conn, Event, Io, Lease, ListenSpec, Read, ShardId};
+use crate::heap::vec_bytes;
 use crate::limits;
 use crate::time::Moment;
 use std::collections::VecDeque;
@@ -368,6 +369,16 @@ impl<H: Send> Io<H> for Epoll<H> {
 
     fn stats(&self) -> IoStats {
         self.stats
+    }
+
+    fn memory(&self) -> IoMemory {
+        let lists = self.free.capacity() + self.freed.capacity() + self.ready.capacity();
+        IoMemory {
+            slots: vec_bytes::<Slot>(self.slots.capacity()) + lists * size_of::<Conn>(),
+            sending: self.outbox.bytes(),
+            receive: self.pool.bytes(),
+            rings: vec_bytes::<libc::epoll_event>(self.readiness.capacity()),
+        }
     }
 
     fn describe(&self) -> String {

@@ -22,7 +22,7 @@ mod selftest;
 mod tests;
 mod uring;
 
-pub use driver::{Address, Driver, DriverOptions, IoMode, IoStats};
+pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
@@ -247,6 +247,11 @@ pub trait Io<H: Send> {
 
     /// What was counted since the driver was built.
     fn stats(&self) -> IoStats;
+
+    /// What it holds in memory; costs system calls, so not for every tick. A driver of a simulation holds nothing.
+    fn memory(&self) -> IoMemory {
+        IoMemory::default()
+    }
 
     /// What is in use, one line for the log: the driver, and which features passed the self-test.
     fn describe(&self) -> String;

@@ -89,6 +89,12 @@ impl Ring {
         self.fd
     }
 
+    /// Bytes of its queues, which are mapped: entries, and the index of the submission queue where there is one.
+    pub(super) fn bytes(&self) -> usize {
+        self.sq.capacity() * (size_of::<squeue::Entry>() + size_of::<u32>())
+            + self.cq.capacity() * size_of::<cqueue::Entry>()
+    }
+
     /// Queues an entry for the next enter.
     ///
     /// What the entry points to must stay until its completion.

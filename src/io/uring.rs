@@ -11,7 +11,7 @@
 //! - The kernel gives an index away as soon as it closed it, which can be before we saw the close complete.
 //! - A shutdown runs on a kernel worker thread; it has to complete before the close, like everything else.
 
-use super::driver::{Address, Door, DriverOptions, IoStats, Outbox};
+use super::driver::{Address, Door, DriverOptions, IoMemory, IoStats, Outbox};
 use super::net::Waker;
 use super::ops::{self, Op};
 use super::ring::Sleep;
@@ -414,6 +414,11 @@ impl<H: Send> Io<H> for Uring<H> {
         let enters = self.units.iter().map(|unit| unit.ring.enters).sum();
         let cq_overflow = self.units.iter().map(|unit| unit.ring.overflows).sum();
         IoStats { enters, cq_overflow, ..self.stats }
+    }
+
+    fn memory(&self) -> IoMemory {
+        let (rings, receive) = self.units.bytes();
+        IoMemory { slots: self.slots.bytes(), sending: self.outbox.bytes(), receive, rings }
     }
 
     fn describe(&self) -> String {

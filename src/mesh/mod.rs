@@ -21,6 +21,7 @@ mod tests;
 
 pub use control::{Control, Envelope, HandOn, ScanRequest};
 
+use crate::heap::vec_bytes;
 use crate::io::ShardId;
 use crate::limits::{CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, SHARDS_MAX};
 use crate::stats::Counters;
@@ -159,6 +160,16 @@ impl Mesh {
     /// Shards of the mesh, this one included.
     pub fn shards(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Bytes of the rings from other shards, and of what waits for room in the rings to them.
+    pub fn bytes(&self) -> usize {
+        let bytes = |peer: &Peer| {
+            vec_bytes::<Control>(peer.control_in.entries())
+                + vec_bytes::<Envelope>(peer.data_in.entries())
+                + vec_bytes::<(u64, Control)>(peer.overflow.capacity())
+        };
+        self.peers.iter().flatten().map(bytes).sum()
     }
 
     /// What this end counted: control, data and wakes.

@@ -17,6 +17,7 @@ mod tests;
 
 pub use scan::Scan;
 
+use crate::heap::allocated;
 use crate::message::{Head, Message};
 use crate::time::Moment;
 use crate::trie::slab::Slab;
@@ -135,6 +136,16 @@ impl Retained {
     /// Bytes of memory: the messages, and the indices as reckoned.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the messages, without the indices.
+    pub fn message_bytes(&self) -> usize {
+        self.bytes - self.len() * INDEX_BYTES
+    }
+
+    /// Bytes of the indices as they are, looked up: about a microsecond for each 100,000 messages.
+    pub fn index_bytes(&self) -> usize {
+        self.messages.bytes() + allocated(self.table.allocation_size()) + self.order.bytes()
     }
 
     /// Retains a message in place of its topic's old one, which is returned [MQTT-3.3.1-5]. Refused when that

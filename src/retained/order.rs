@@ -3,6 +3,8 @@
 //! A search compares the fewest keys that a search can, and each comparison of topics is a cache miss or two;
 //! an insert moves at most one block. 4 to 8 bytes an entry.
 
+use crate::heap::vec_bytes;
+
 /// Entries of a block at most. Moving half of it costs less than the search.
 const BLOCK: usize = 512;
 
@@ -21,6 +23,12 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| vec_bytes::<u32>(block.capacity()));
+        blocks.sum::<usize>() + vec_bytes::<Vec<u32>>(self.blocks.capacity())
+    }
+
     /// The first place that is not `below`; everything before it is.
     pub(super) fn seek(&self, below: impl Fn(u32) -> bool) -> Place {
         let ends_below = |block: &Vec<u32>| block.last().is_some_and(|&last| below(last));

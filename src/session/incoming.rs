@@ -1,6 +1,7 @@
 //! QoS 2 from a client: each packet identifier is taken once until its PUBREL.
 
 use crate::codec::PacketId;
+use crate::heap::map_bytes;
 use crate::map::Map;
 use crate::time::Moment;
 
@@ -23,6 +24,11 @@ impl Incoming {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        map_bytes::<PacketId, Moment>(self.0.capacity())
     }
 
     /// Messages that wait for PUBREL.

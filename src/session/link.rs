@@ -5,10 +5,11 @@ use crate::codec::{
     Ack, AckKind, Packet, PacketId, PacketType, Property, PropertyBuf, PublishOut, ReasonCode, Version,
 };
 use crate::codec::{encode_ack, encode_publish, publish_len};
+use crate::heap::{allocated, boxed, map_bytes, vec_bytes};
 use crate::limits::{POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
 use crate::map::Map;
 use crate::message::{MessageRef, QoS};
-use crate::stats::{Counters, Gauges, Ledger, LossCause, Recorder, Source};
+use crate::stats::{Counters, Gauges, Ledger, LossCause, Memory, Recorder, Source};
 use crate::time::{Moment, Stamp};
 use crate::traffic::Recent;
 
@@ -26,6 +27,8 @@ pub struct Ctx<'a> {
     pub recorder: &'a mut Recorder,
     /// What was lost, by cause and client.
     pub ledger: &'a mut Ledger,
+    /// The ledger of memory, of which the rows are kept that change in small pieces.
+    pub memory: &'a mut Memory,
     /// Output buffers for reuse.
     pub pool: &'a mut Pool,
 }
@@ -42,25 +45,35 @@ impl Ctx<'_> {
 
 /// Output buffers for reuse: idle connections hold none.
 #[derive(Default, Debug)]
-pub struct Pool(Vec<Vec<u8>>);
+pub struct Pool {
+    spare: Vec<Vec<u8>>,
+    bytes: usize,
+}
 
 impl Pool {
     /// Gives `buffer` some capacity if it has none.
     #[inline]
     pub fn fill(&mut self, buffer: &mut Vec<u8>) {
         if buffer.capacity() == 0
-            && let Some(spare) = self.0.pop()
+            && let Some(spare) = self.spare.pop()
         {
+            self.bytes -= allocated(spare.capacity());
             *buffer = spare;
         }
+    }
+
+    /// Bytes that it keeps.
+    pub fn bytes(&self) -> usize {
+        self.bytes + vec_bytes::<Vec<u8>>(self.spare.capacity())
     }
 
     /// Takes a buffer back; a large one goes to the allocator.
     pub fn put(&mut self, mut buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if capacity > 0 && capacity <= POOL_BUFFER_BYTES_MAX && self.0.len() < POOL_BUFFERS_MAX {
+        if capacity > 0 && capacity <= POOL_BUFFER_BYTES_MAX && self.spare.len() < POOL_BUFFERS_MAX {
             buffer.clear();
-            self.0.push(buffer);
+            self.bytes += allocated(capacity);
+            self.spare.push(buffer);
         }
     }
 }
@@ -95,6 +108,17 @@ pub struct Link {
 struct Aliases {
     inbound: Vec<Box<str>>,
     outbound: Map<Box<str>, u16>,
+    /// Bytes of their topics.
+    topic_bytes: usize,
+}
+
+impl Aliases {
+    fn bytes(&self) -> usize {
+        boxed::<Aliases>()
+            + vec_bytes::<Box<str>>(self.inbound.capacity())
+            + map_bytes::<Box<str>, u16>(self.outbound.capacity())
+            + self.topic_bytes
+    }
 }
 
 /// What is sent besides the message itself.
@@ -146,6 +170,11 @@ impl Link {
             aliases: None,
             alias_out_max,
         }
+    }
+
+    /// Bytes on the heap: output that is not with the driver, and topic aliases.
+    pub fn bytes(&self) -> usize {
+        self.out.capacity() + self.aliases.as_ref().map_or(0, |aliases| aliases.bytes())
     }
 
     /// Bytes that have not left yet.
@@ -274,6 +303,7 @@ impl Link {
             if self.packet_bytes_max == u32::MAX
                 || publish_len(self.version, &with_alias) <= self.packet_bytes_max as usize
             {
+                aliases.topic_bytes += allocated(p.topic.len());
                 aliases.outbound.insert(p.topic.into(), alias);
                 p.alias = Some(alias);
             }
@@ -291,7 +321,7 @@ impl Link {
         if alias == 0 || alias > alias_max {
             return Err(ReasonCode::TOPIC_ALIAS_INVALID);
         }
-        let inbound = &mut self.aliases.get_or_insert_default().inbound;
+        let Aliases { inbound, topic_bytes, .. } = &mut **self.aliases.get_or_insert_default();
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
             let known = inbound.get(at).map(|t| &**t).filter(|t| !t.is_empty());
@@ -301,6 +331,7 @@ impl Link {
             inbound.resize(at + 1, "".into());
         }
         if *inbound[at] != *topic {
+            *topic_bytes = *topic_bytes + allocated(topic.len()) - allocated(inbound[at].len());
             inbound[at] = topic.into();
         }
         Ok(topic)

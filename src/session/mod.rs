@@ -21,9 +21,10 @@ pub use outgoing::{Acked, Delivery, Ids, Offered, Outgoing};
 pub use profile::{Past, Profile};
 pub use scan::{ScanJob, Scans};
 
+use crate::heap::{Counted, boxed, vec_bytes};
 use crate::io::Conn;
 use crate::message::{MessageRef, QoS};
-use crate::stats::{LossCause, Source};
+use crate::stats::{LossCause, Memory, Source};
 use crate::time::{Moment, Stamp};
 use crate::traffic::{Recent, Traffic};
 use crate::trie::{Sub, SubRef};
@@ -61,6 +62,8 @@ pub struct Session {
     pub profile: Option<Box<Profile>>,
     /// The last CONNECT found it.
     pub present: bool,
+    /// Bytes of what it owns besides its identifier and its queue, as they were counted last.
+    counted: Counted,
     /// Its queue is full and its routes are announced so ([`QueueFull::Reject`]).
     pub full: bool,
     /// It has ended; its subscriptions are being removed.
@@ -128,6 +131,14 @@ impl Subscriptions {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Bytes on the heap.
+    fn bytes(&self) -> usize {
+        match self {
+            Subscriptions::Many(many) => boxed::<Vec<SubRef>>() + vec_bytes::<SubRef>(many.capacity()),
+            Subscriptions::None | Subscriptions::One(_) => 0,
         }
     }
 
@@ -211,6 +222,7 @@ impl Session {
             scans: None,
             profile: None,
             present: false,
+            counted: Counted::default(),
             full: false,
             ended: false,
         }
@@ -313,13 +325,41 @@ impl Session {
     }
 
     /// Gives back what only an active client needs.
-    pub fn shrink(&mut self) {
-        if let Some(outgoing) = self.outgoing.take_if(|o| o.is_empty())
+    pub fn shrink(&mut self, memory: &mut Memory) {
+        if self.outgoing.as_ref().is_some_and(|o| o.is_empty())
+            && let Some(outgoing) = self.take_outgoing(memory)
             && outgoing.dropped() > 0
         {
             self.profile.get_or_insert_default().dropped += outgoing.dropped();
         }
         self.incoming.take_if(|i| i.is_empty());
+        self.count(memory);
+    }
+
+    /// Takes its queue away.
+    pub fn take_outgoing(&mut self, memory: &mut Memory) -> Option<Box<Outgoing>> {
+        let mut outgoing = self.outgoing.take()?;
+        outgoing.uncount(memory);
+        Some(outgoing)
+    }
+
+    /// Brings the ledger of memory up to date with what it holds, its queue included.
+    pub fn count(&mut self, memory: &mut Memory) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.count(memory);
+        }
+        let now = self.subscriptions.bytes()
+            + self.incoming.as_ref().map_or(0, |incoming| boxed::<Incoming>() + incoming.bytes())
+            + self.will.as_ref().map_or(0, |_| boxed::<StoredWill>())
+            + self.scans.as_ref().map_or(0, |scans| boxed::<Scans>() + scans.bytes())
+            + self.profile.as_ref().map_or(0, |profile| profile.bytes());
+        self.counted.recount(&mut memory.states, now);
+    }
+
+    /// It is gone: nothing of it counts any more.
+    pub fn uncount(&mut self, memory: &mut Memory) {
+        drop(self.take_outgoing(memory));
+        self.counted.recount(&mut memory.states, 0);
     }
 }
 

@@ -15,9 +15,10 @@
 use super::link::{Ctx, Envelope, Link};
 use super::options::QueueFull;
 use crate::codec::{AckKind, PacketId, ReasonCode};
+use crate::heap::{boxed, recount, vec_bytes};
 use crate::limits::QUEUE_LATE_MESSAGES_MAX;
 use crate::message::{Message, QoS};
-use crate::stats::{Gauges, LossCause, Source};
+use crate::stats::{Gauges, LossCause, Memory, Source};
 use crate::time::Stamp;
 use std::collections::VecDeque;
 
@@ -116,9 +117,29 @@ pub struct Outgoing {
     /// How many at the head of the queue waited for their client to come back: their latency says nothing.
     waited: usize,
     dropped: u64,
+    /// Bytes without and of the queued messages, as the ledger of memory knows them.
+    counted: (usize, u64),
 }
 
 impl Outgoing {
+    /// Brings the ledger of memory up to date.
+    pub fn count(&mut self, memory: &mut Memory) {
+        let lists =
+            vec_bytes::<Delivery>(self.queue.capacity()) + vec_bytes::<Inflight>(self.inflight.capacity());
+        self.recount((boxed::<Outgoing>() + lists, self.queue_bytes), memory);
+    }
+
+    /// It is about to go: nothing of it counts any more.
+    pub fn uncount(&mut self, memory: &mut Memory) {
+        self.recount((0, 0), memory);
+    }
+
+    fn recount(&mut self, now: (usize, u64), memory: &mut Memory) {
+        recount(&mut memory.queues, self.counted.0, now.0);
+        recount(&mut memory.queued_messages, self.counted.1 as usize, now.1 as usize);
+        self.counted = now;
+    }
+
     /// Whether it holds nothing and may be dropped.
     pub fn is_empty(&self) -> bool {
         self.inflight.is_empty() && self.queue.is_empty()
@@ -400,6 +421,7 @@ mod tests {
         recorder: Recorder,
         ledger: Ledger,
         pool: Pool,
+        memory: Memory,
     }
 
     impl World {
@@ -411,6 +433,7 @@ mod tests {
                 recorder: Recorder::default(),
                 ledger: Ledger::default(),
                 pool: Pool::default(),
+                memory: Memory::default(),
             }
         }
 
@@ -423,6 +446,7 @@ mod tests {
                 recorder: &mut self.recorder,
                 ledger: &mut self.ledger,
                 pool: &mut self.pool,
+                memory: &mut self.memory,
             }
         }
     }

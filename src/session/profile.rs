@@ -2,6 +2,7 @@
 //! clients have none of it, so it stands behind one pointer.
 
 use crate::codec::{ReasonCode, Version};
+use crate::heap::{allocated, boxed};
 use crate::time::Moment;
 use crate::traffic::Traffic;
 use std::net::SocketAddr;
@@ -50,9 +51,9 @@ impl Profile {
 
     /// Bytes that it owns, itself included.
     pub fn bytes(&self) -> usize {
-        size_of::<Profile>()
-            + self.username.as_ref().map_or(0, |name| name.len())
-            + self.folded.as_ref().map_or(0, |_| size_of::<Traffic>())
-            + self.past.as_ref().map_or(0, |_| size_of::<Past>())
+        boxed::<Profile>()
+            + self.username.as_ref().map_or(0, |name| allocated(name.len()))
+            + self.folded.as_ref().map_or(0, |_| boxed::<Traffic>())
+            + self.past.as_ref().map_or(0, |_| boxed::<Past>())
     }
 }

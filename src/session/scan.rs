@@ -1,5 +1,6 @@
 //! Looking up retained messages for new subscriptions, page by page, at the pace of the session.
 
+use crate::heap::{allocated, map_bytes, vec_bytes};
 use crate::limits::SCAN_SEEN_MAX;
 use crate::map::Map;
 use crate::message::QoS;
@@ -37,16 +38,27 @@ pub struct Scans {
     pub stalled: bool,
     /// The number of the last job that was added.
     last: u64,
+    /// Bytes of the jobs' filters.
+    filter_bytes: usize,
     /// Keys of topics whose retained message changed, and the last job that there was: the session had the new
     /// value live, so for this job and those before it neither that one nor an older one must follow.
     seen: Map<u64, u64>,
 }
 
 impl Scans {
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        vec_bytes::<ScanJob>(self.jobs.capacity())
+            + self.filter_bytes
+            + self.after.as_ref().map_or(0, |after| allocated(after.len()))
+            + map_bytes::<u64, u64>(self.seen.capacity())
+    }
+
     /// Adds jobs behind those that there are.
     pub fn add(&mut self, jobs: Vec<ScanJob>) {
         for job in jobs {
             self.last += 1;
+            self.filter_bytes += allocated(job.filter.len());
             self.jobs.push_back(ScanJob { number: self.last, ..job });
         }
     }
@@ -70,7 +82,9 @@ impl Scans {
         let exact = self.jobs.front().and_then(|j| exact_home(&j.filter)).is_some();
         self.shard += 1;
         if exact || self.shard >= shards {
-            self.jobs.pop_front();
+            if let Some(job) = self.jobs.pop_front() {
+                self.filter_bytes -= allocated(job.filter.len());
+            }
             let next = self.jobs.front().map_or(u64::MAX, |job| job.number);
             self.seen.retain(|_, last| *last >= next);
             self.start(exact_home);
@@ -83,7 +97,11 @@ impl Scans {
         self.jobs.retain_mut(|j| {
             let under_way = std::mem::take(&mut first);
             j.cancelled |= gone(&j.filter);
-            under_way || !j.cancelled
+            let stays = under_way || !j.cancelled;
+            if !stays {
+                self.filter_bytes -= allocated(j.filter.len());
+            }
+            stays
         });
     }
 

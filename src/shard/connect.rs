@@ -192,6 +192,7 @@ impl<I: Io<Handover>> Shard<I> {
         );
         c.enter(Phase::Moving, &mut self.local.gauges);
         c.pending = Vec::new();
+        c.count_moving(bytes.capacity(), &mut self.local.memory);
         let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer() });
         self.io.hand_over(conn, home, item);
         self.moving += 1;
@@ -212,6 +213,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.conns.put(conn, connection);
         self.local.counters.hand_overs_in += 1;
         self.decode_pending(conn);
+        self.local.count_connection(conn);
     }
 
     /// The home shard has no room for a connection.

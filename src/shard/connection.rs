@@ -7,10 +7,11 @@
 //! ```
 
 use crate::codec::ReasonCode;
+use crate::heap::Counted;
 use crate::io::Conn;
 use crate::limits::{ACTIVE_READ_MS, ACTIVE_READS, READ_CREDIT_BYTES};
 use crate::session::{Link, Options, Past};
-use crate::stats::Gauges;
+use crate::stats::{Gauges, Memory};
 use crate::time::Moment;
 use crate::traffic::Traffic;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -93,6 +94,8 @@ pub(super) struct Connection {
     /// Received and not decoded yet.
     pub pending: Vec<u8>,
     peer: Peer,
+    /// Bytes that it owns on the heap, as they were counted last.
+    counted: Counted,
     pub listener: u16,
 }
 
@@ -151,6 +154,7 @@ impl Connection {
             streak: 0,
             pending: Vec::new(),
             peer: Peer::new(peer),
+            counted: Counted::default(),
             listener,
         }
     }
@@ -220,6 +224,24 @@ impl Connection {
     pub fn wants_input(&self) -> bool {
         let behind = self.wait == Wait::Full && self.pending.len() < READ_CREDIT_BYTES as usize;
         (self.wait == Wait::Nothing || behind) && !self.ended
+    }
+
+    /// Brings the ledger of memory up to date.
+    #[inline]
+    pub fn count(&mut self, memory: &mut Memory) {
+        if self.phase != Phase::Moving {
+            self.counted.recount(&mut memory.buffers, self.link.bytes() + self.pending.capacity());
+        }
+    }
+
+    /// What it owned goes with it to another shard, in one piece of this many bytes.
+    pub fn count_moving(&mut self, bytes: usize, memory: &mut Memory) {
+        self.counted.recount(&mut memory.buffers, bytes);
+    }
+
+    /// It is gone, or what it owned is: nothing of it counts any more.
+    pub fn uncount(&mut self, memory: &mut Memory) {
+        self.counted.recount(&mut memory.buffers, 0);
     }
 
     /// Bytes came.

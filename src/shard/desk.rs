@@ -7,7 +7,8 @@
 use super::sessions::End;
 use super::{Command, Handover, Shard, retain};
 use crate::codec::{ReasonCode, RetainHandling, SubscribeOptions};
-use crate::desk::{Ask, Cost, Listing, Published, Reply, Totals};
+use crate::desk::{Ask, Cost, Listing, Published, Reply, Totals, Weight};
+use crate::heap::vec_bytes;
 use crate::io::Io;
 use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_DESK_ASKS, TICK_DESK_COST};
 use crate::message::{Message, QoS};
@@ -28,6 +29,15 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    /// Bytes of its lists.
+    pub fn bytes(&self) -> usize {
+        vec_bytes::<Command>(self.commands.capacity())
+            + vec_bytes::<Ask>(self.asks.capacity())
+            + vec_bytes::<Listing>(self.listings.capacity())
+            + vec_bytes::<(Message, Reply<Published>)>(self.publishing.capacity())
+            + vec_bytes::<(u64, Box<dyn FnOnce() + Send>)>(self.held.capacity())
+    }
+
     /// Whether nothing is left that the next tick could do.
     pub fn is_idle(&self) -> bool {
         self.asks.is_empty() && self.listings.is_empty()
@@ -83,6 +93,9 @@ impl<I: Io<Handover>> Shard<I> {
             Ask::Snapshot(reply) => {
                 let snapshot = self.snapshot();
                 reply.send(Box::new(snapshot));
+            }
+            Ask::Weight(reply) => {
+                reply.send(Box::new(Weight { gauges: self.gauges(), memory: self.memory() }));
             }
             Ask::Client { client_id, reply } => {
                 let session = self.client(&client_id).and_then(|index| self.local.sessions.get(index));

@@ -2,11 +2,12 @@
 
 use super::connection::Connection;
 use crate::codec::{PacketType, PublishOut, ReasonCode, Version, encode_publish};
+use crate::heap::{allocated, vec_bytes};
 use crate::io::Conn;
 use crate::map::{Keyed, Slab, Slot};
 use crate::message::QoS;
 use crate::session::{Carried, Ctx, Offer, Offered, Options, Pool, Session};
-use crate::stats::{Counters, Gauges, Ledger, Recorder, Source};
+use crate::stats::{Counters, Gauges, Ledger, Memory, Recorder, Source};
 use crate::time::{Moment, Stamp};
 use crate::trie::{RouteId, Sub, Trie};
 use hashbrown::HashTable;
@@ -25,6 +26,8 @@ pub(super) struct Local {
     pub gauges: Gauges,
     pub recorder: Recorder,
     pub ledger: Ledger,
+    /// Of the ledger of memory the rows that change in small pieces; [`super::Shard::memory`] adds the others.
+    pub memory: Memory,
     pub pool: Pool,
     /// Connections with output that is not with the driver.
     pub dirty: Vec<Conn>,
@@ -62,6 +65,7 @@ macro_rules! surroundings {
             gauges: &mut $local.gauges,
             recorder: &mut $local.recorder,
             ledger: &mut $local.ledger,
+            memory: &mut $local.memory,
             pool: &mut $local.pool,
         }
     };
@@ -81,12 +85,26 @@ impl Local {
             gauges: Gauges::default(),
             recorder: Recorder::default(),
             ledger: Ledger::default(),
+            memory: Memory::default(),
             pool: Pool::default(),
             dirty: Vec::new(),
             filled: Vec::new(),
             kick: Vec::new(),
             frames: Frames::default(),
         }
+    }
+
+    /// Bytes of the index of sessions by client identifier.
+    pub fn index_bytes(&self) -> usize {
+        allocated(self.by_client.allocation_size())
+    }
+
+    /// Bytes of lists of work and of frames.
+    pub fn work_bytes(&self) -> usize {
+        vec_bytes::<Conn>(self.dirty.capacity())
+            + vec_bytes::<u32>(self.filled.capacity())
+            + vec_bytes::<(Conn, ReasonCode)>(self.kick.capacity())
+            + self.frames.0.iter().map(Vec::capacity).sum::<usize>()
     }
 
     /// The session of a client.
@@ -105,6 +123,7 @@ impl Local {
         self.counters.sessions_created += 1;
         self.gauges.sessions += 1;
         let key = session.key;
+        self.memory.client_ids += allocated(session.client_id.len()) as u64;
         let index = self.sessions.insert(session).index;
         let sessions = &self.sessions;
         let key_of = |i: &u32| sessions.get(*i).map_or(0, |s| s.key);
@@ -120,12 +139,43 @@ impl Local {
         }
     }
 
+    /// Takes a session out that has no subscriptions any more.
+    pub fn remove_session(&mut self, index: u32) {
+        if let Some(mut session) = self.sessions.remove(index) {
+            session.uncount(&mut self.memory);
+            self.memory.client_ids -= allocated(session.client_id.len()) as u64;
+        }
+    }
+
+    /// Takes a connection out that the driver has done with.
+    pub fn remove_connection(&mut self, conn: Conn) {
+        if let Some(mut connection) = self.conns.take(conn) {
+            connection.leave(&mut self.gauges);
+            connection.uncount(&mut self.memory);
+            self.pool.put(connection.link.out);
+        }
+    }
+
+    /// Brings the ledger of memory up to date with a session that was changed by itself.
+    pub fn count_session(&mut self, index: u32) {
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.count(&mut self.memory);
+        }
+    }
+
+    /// Brings the ledger of memory up to date with a connection that was changed by itself.
+    pub fn count_connection(&mut self, conn: Conn) {
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.count(&mut self.memory);
+        }
+    }
+
     /// A connection and the surroundings that its rules need.
     pub fn with_link<R>(&mut self, conn: Conn, f: impl FnOnce(&mut Connection, &mut Ctx) -> R) -> Option<R> {
         let connection = self.conns.get_mut(conn)?;
         let mut ctx = surroundings!(self);
         let result = f(connection, &mut ctx);
-        note_output(connection, conn, &mut self.dirty);
+        note_output(connection, conn, &mut self.dirty, &mut self.memory);
         Some(result)
     }
 
@@ -137,10 +187,12 @@ impl Local {
     ) -> Option<R> {
         let session = self.sessions.get_mut(index)?;
         let mut ctx = surroundings!(self);
-        let Some(conn) = session.conn else { return Some(f(session, None, &mut ctx)) };
-        let Some(connection) = self.conns.get_mut(conn) else { return Some(f(session, None, &mut ctx)) };
-        let result = f(session, Some(connection), &mut ctx);
-        note_output(connection, conn, &mut self.dirty);
+        let mut connection = session.conn.and_then(|conn| self.conns.get_mut(conn).map(|c| (conn, c)));
+        let result = f(session, connection.as_mut().map(|(_, c)| &mut **c), &mut ctx);
+        session.count(&mut self.memory);
+        if let Some((conn, connection)) = connection {
+            note_output(connection, conn, &mut self.dirty, &mut self.memory);
+        }
         Some(result)
     }
 
@@ -168,10 +220,15 @@ impl Local {
             None => session.deliver(offer, None, &mut ctx),
             Some(connection) => {
                 let offered = session.deliver(offer, Some(&mut connection.link), &mut ctx);
-                note_output(connection, conn.unwrap_or_default(), &mut self.dirty);
+                note_output(connection, conn.unwrap_or_default(), &mut self.dirty, &mut self.memory);
                 offered
             }
         };
+        if terms.qos != QoS::AtMostOnce
+            && let Some(outgoing) = &mut session.outgoing
+        {
+            outgoing.count(&mut self.memory);
+        }
         match offered {
             Offered::Taken => {}
             Offered::Full if session.full => {}
@@ -245,7 +302,7 @@ impl Local {
         link.out.extend_from_slice(frame);
         link.traffic.send_pkt += 1;
         link.traffic.send_msg += 1;
-        note_output(connection, conn, &mut self.dirty);
+        note_output(connection, conn, &mut self.dirty, &mut self.memory);
         self.counters.packets_out[PacketType::Publish as usize] += 1;
         surroundings!(self).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
         true
@@ -327,7 +384,8 @@ pub(super) struct Terms<'a> {
     pub retained: bool,
 }
 
-fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
+fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>, memory: &mut Memory) {
+    connection.count(memory);
     if !connection.dirty && !connection.link.out.is_empty() {
         connection.dirty = true;
         dirty.push(conn);

@@ -20,6 +20,7 @@ mod drain;
 mod inspect;
 mod listing;
 mod local;
+mod memory;
 mod packets;
 mod publish;
 mod report;
@@ -46,7 +47,7 @@ use crate::rate::RateLimit;
 use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
-use crate::stats::{Counters, Gauges, Ledger, Part};
+use crate::stats::{Counters, Gauges, Ledger, Memory, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
@@ -90,6 +91,8 @@ pub enum Command {
 pub struct Farewell {
     /// Its counters.
     pub counters: Counters,
+    /// What it held at its end.
+    pub memory: Memory,
     /// What it dropped.
     pub ledger: Ledger,
     /// The driver's own words.
@@ -272,7 +275,12 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// What it has to tell at its end.
     pub fn farewell(self) -> Farewell {
-        Farewell { driver: self.io.describe(), counters: self.counters(), ledger: self.local.ledger }
+        Farewell {
+            driver: self.io.describe(),
+            counters: self.counters(),
+            memory: self.memory(),
+            ledger: self.local.ledger,
+        }
     }
 
     /// One turn of everything.
@@ -351,6 +359,7 @@ impl<I: Io<Handover>> Shard<I> {
             Event::Data { conn, lease } => {
                 self.handle_data(conn, &lease);
                 self.io.release(lease);
+                self.local.count_connection(conn);
                 self.rearm(conn);
             }
             Event::Sent { conn, buffer, error } => self.handle_sent(conn, buffer, error),
@@ -366,16 +375,12 @@ impl<I: Io<Handover>> Shard<I> {
             Event::ReadEnded { conn, why } => self.handle_read_ended(conn, why),
             Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener, peer),
             Event::Closed { conn } => {
-                if let Some(c) = self.local.conns.take(conn) {
-                    self.local.pool.put(c.link.out);
-                }
+                self.local.remove_connection(conn);
                 self.accept_again();
             }
             Event::Arrived { conn, item } => self.handle_arrived(conn, *item),
             Event::HandedOver { conn } => {
-                if let Some(c) = self.local.conns.take(conn) {
-                    c.leave(&mut self.local.gauges);
-                }
+                self.local.remove_connection(conn);
                 self.moving -= 1;
                 self.local.counters.hand_overs_out += 1;
                 self.accept_again();
@@ -540,6 +545,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.link.sending = out.len() as u32;
             c.link.traffic.sent(out.len());
             let full = c.link.traffic.is_full();
+            c.count(&mut self.local.memory);
             self.local.counters.sends += 1;
             self.io.send(conn, out);
             if full {

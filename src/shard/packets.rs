@@ -119,6 +119,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.wait = Wait::Nothing;
             bytes += c.pending.len();
             self.decode_pending(slot.index);
+            self.local.count_connection(slot.index);
         }
     }
 

@@ -7,6 +7,7 @@ use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{AckKind, Publish, ReasonCode, Version};
 use crate::desk::Published;
+use crate::heap::vec_bytes;
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::{FULL_RETRY_MS, TICK_ENVELOPES_MAX};
 use crate::map::Slot;
@@ -29,12 +30,30 @@ pub(super) struct Scratch {
     pub timers: Vec<(Moment, Timer)>,
 }
 
+impl Scratch {
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.topic.capacity()
+            + self.properties.capacity()
+            + vec_bytes::<RouteId>(self.routes.capacity())
+            + vec_bytes::<Target>(self.targets.capacity())
+            + vec_bytes::<(Moment, Timer)>(self.timers.capacity())
+    }
+}
+
 /// A message that is handed out over several ticks.
 pub(super) struct FanOut {
     message: Message,
     targets: Vec<Target>,
     at: usize,
     origin: Origin,
+}
+
+impl FanOut {
+    /// Bytes of its targets.
+    pub fn bytes(&self) -> usize {
+        vec_bytes::<Target>(self.targets.capacity())
+    }
 }
 
 /// Who waits for a fan-out, so that later messages do not overtake it.
@@ -191,6 +210,7 @@ impl<I: Io<Handover>> Shard<I> {
                     let now = self.local.now;
                     session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
                     self.local.gauges.inflight_in += 1;
+                    self.local.count_session(index);
                 }
                 let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
                 let next = self.acknowledge(conn, p, code, "");

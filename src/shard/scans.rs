@@ -6,6 +6,7 @@
 
 use super::local::Terms;
 use super::{Handover, Shard};
+use crate::heap::vec_bytes;
 use crate::io::{Io, ShardId};
 use crate::limits::{OVERFLOW_BACKGROUND_MAX, SCAN_PAGE_MESSAGES, TICK_SCAN_STEPS_MAX};
 use crate::map::Slot;
@@ -50,6 +51,14 @@ impl ScanState {
             && self.settled.is_empty()
     }
 
+    /// Bytes of its lists; an answer to another shard is a page of at most some tens of references.
+    pub fn bytes(&self) -> usize {
+        vec_bytes::<Slot>(self.ready.capacity())
+            + vec_bytes::<(ShardId, Box<ScanRequest>)>(self.due.capacity() + self.fresh.capacity())
+            + vec_bytes::<Reply>(self.arrived.capacity() + self.settled.capacity())
+            + vec_bytes::<Message>(self.page.capacity())
+    }
+
     pub fn reply(&mut self, reply: Reply) {
         self.arrived.push(reply);
     }
@@ -84,6 +93,7 @@ impl<I: Io<Handover>> Shard<I> {
             scans.start(|filter| home(filter, me));
             self.scans.ready.push_back(slot);
         }
+        self.local.count_session(index);
     }
 
     /// A session may have room for its next page.
@@ -222,6 +232,7 @@ impl<I: Io<Handover>> Shard<I> {
         } else {
             self.scans.ready.push_back(slot);
         }
+        self.local.count_session(slot.index);
     }
 
     /// Drains the control rings once more for requests that were popped just now, so that they find what was

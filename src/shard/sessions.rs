@@ -37,7 +37,7 @@ impl<I: Io<Handover>> Shard<I> {
             outgoing.handle_disconnected();
             outgoing.take_shared(&mut shared, &mut self.local.gauges);
         }
-        session.shrink();
+        session.shrink(&mut self.local.memory);
         // Before the will is published, which is for those that are still there.
         self.set_online(index, false);
         let Some(session) = self.local.sessions.get_mut(index) else { return };
@@ -65,6 +65,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         // What went to other members of a share group has left its queue.
         self.note_queue(index);
+        self.local.count_session(index);
         if expiry_s == 0 && end != End::Resumed {
             self.end_session(index);
         } else if expiry_s != u32::MAX {
@@ -144,7 +145,8 @@ impl<I: Io<Handover>> Shard<I> {
         gauges.inflight_in -= session.incoming.take().map_or(0, |i| i.len() as u64);
         let will = session.will.take();
         let mut shared = Vec::new();
-        if let Some(mut outgoing) = session.outgoing.take() {
+        let outgoing = session.take_outgoing(&mut self.local.memory);
+        if let Some(mut outgoing) = outgoing {
             outgoing.handle_disconnected();
             outgoing.take_shared(&mut shared, gauges);
             outgoing.leave(gauges);
@@ -172,7 +174,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut removed = 0;
         while let Some(session) = self.local.sessions.get_mut(index) {
             let Some(sub) = session.subscriptions.pop() else {
-                self.local.sessions.remove(index);
+                self.local.remove_session(index);
                 break;
             };
             let gone = self.trie.unsubscribe(sub, index);

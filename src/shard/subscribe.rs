@@ -64,6 +64,7 @@ impl<I: Io<Handover>> Shard<I> {
             link.push(&Packet::SubAck(suback), ctx);
         });
         self.add_scans(index, jobs);
+        self.local.count_session(index);
         Ok(next)
     }
 
@@ -244,6 +245,7 @@ impl<I: Io<Handover>> Shard<I> {
         if let Some(scans) = &mut session.scans {
             scans.forget(|filter| unwanted.contains(filter));
         }
+        session.count(&mut self.local.memory);
     }
 
     /// Ends a subscription, if there is one; the session is still to forget it.

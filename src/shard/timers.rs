@@ -141,7 +141,7 @@ impl<I: Io<Handover>> Shard<I> {
     fn shrink(&mut self, conn: crate::io::Conn) {
         let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return };
         if let Some(session) = self.local.sessions.get_mut(index) {
-            session.shrink();
+            session.shrink(&mut self.local.memory);
         }
     }
 }

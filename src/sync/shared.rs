@@ -5,7 +5,9 @@
 //! - `count` is the number of [`Shared`] that point to the block; the one that takes it to zero frees it.
 //! - Nothing in the block but `count` changes after [`Shared::new`].
 
+use super::meter;
 use super::primitive::{AtomicU32, Ordering, alloc, dealloc, fence};
+use crate::heap::allocated;
 use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
@@ -51,6 +53,7 @@ impl<H> Shared<H> {
         // SAFETY: a `Block` holds a count, so the layout is not of size zero.
         let start = unsafe { alloc(layout) };
         let Some(block) = NonNull::new(start.cast::<Block<H>>()) else { handle_alloc_error(layout) };
+        meter::count(allocated(layout.size()) as i64);
         // SAFETY: `block` is fresh, aligned for `Block<H>` and large enough for it.
         unsafe { block.as_ptr().write(Block { count: AtomicU32::new(1), len: len32, head }) };
         let mut at = offset;
@@ -128,6 +131,7 @@ impl<H> Drop for Shared<H> {
         }
         fence(Ordering::Acquire);
         let (layout, _) = Self::layout(self.block().len as usize);
+        meter::count(-(allocated(layout.size()) as i64));
         // SAFETY: this was the last reference, and the fence orders all that the others did before; the
         // block came from `alloc` with this very layout, because `len` never changes.
         unsafe {

@@ -145,6 +145,11 @@ pub struct Consumer<T> {
 }
 
 impl<T> Consumer<T> {
+    /// Entries that the ring has room for.
+    pub fn entries(&self) -> usize {
+        self.ring.slots.len()
+    }
+
     /// Reads how far the producer published, remembers it and returns it: an absolute position. What the
     /// producer's thread did before it published happened before.
     pub fn tail(&mut self) -> usize {

@@ -14,6 +14,7 @@
 //! defined.
 
 use super::Moment;
+use crate::heap::vec_bytes;
 
 /// No entry: the end of a list.
 const NIL: u32 = u32::MAX;
@@ -72,6 +73,13 @@ impl<T: Copy> Wheel<T> {
     /// Timers that have not fired.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.chunks.len() * vec_bytes::<Entry<T>>(CHUNK)
+            + vec_bytes::<Vec<Entry<T>>>(self.chunks.capacity())
+            + size_of::<[[u32; SLOTS]; LEVELS]>()
     }
 
     /// Whether there is no timer.

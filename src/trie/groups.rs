@@ -3,6 +3,7 @@
 use super::place::Spot;
 use super::slab::NONE;
 use super::{GroupId, Route, RouteBuf, Sub, SubRef, Subs, Target, Trie, resized, shrink};
+use crate::heap::{allocated, vec_bytes};
 use crate::io::ShardId;
 use crate::topic::{Filter, Topic};
 
@@ -257,7 +258,7 @@ impl Trie {
         if group.route == NONE {
             group.route = route;
             group.name = Box::from(name);
-            self.heap_bytes += name.len();
+            self.heap_bytes += allocated(name.len());
             self.routes[route].groups += 1;
         }
         if let Some(at) = group.subs.position(sub.session) {
@@ -355,7 +356,7 @@ impl Trie {
         }
         if group.route != NONE {
             let route = std::mem::replace(&mut group.route, NONE);
-            self.heap_bytes -= group.name.len();
+            self.heap_bytes -= allocated(group.name.len());
             group.name = Box::default();
             self.routes[route].groups -= 1;
             self.drop_route_if_unused(route);
@@ -384,5 +385,5 @@ impl Trie {
 }
 
 fn remote_bytes(remote: &Vec<ShardCount>) -> usize {
-    remote.capacity() * std::mem::size_of::<ShardCount>()
+    vec_bytes::<ShardCount>(remote.capacity())
 }

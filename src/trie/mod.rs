@@ -34,6 +34,7 @@ pub use groups::{GroupChange, GroupView, Members, ShardCount};
 pub use matching::Matches;
 pub use subs::{Sub, SubOptions};
 
+use crate::heap::{allocated, vec_bytes};
 use crate::io::ShardId;
 use crate::limits::SHARDS_MAX;
 use crate::map::Keyed;
@@ -187,8 +188,21 @@ pub struct Stats {
     pub nodes: usize,
     /// Share groups, here or on other shards.
     pub groups: usize,
-    /// Bytes of memory, without the allocator's own.
-    pub bytes: usize,
+    /// Bytes of local filters and their subscribers, share groups' members included.
+    pub filter_bytes: usize,
+    /// Bytes of what is known by key: of exact filters, here or on other shards.
+    pub route_bytes: usize,
+    /// Bytes of the tree of wildcard filters.
+    pub level_bytes: usize,
+    /// Bytes of the tables of share groups.
+    pub group_bytes: usize,
+}
+
+impl Stats {
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> usize {
+        self.filter_bytes + self.route_bytes + self.level_bytes + self.group_bytes
+    }
 }
 
 /// A local filter.
@@ -383,7 +397,7 @@ impl Trie {
         Counts { subscriptions: self.subscriptions, shared: self.shared, topics }
     }
 
-    /// Counts and bytes.
+    /// Counts, and bytes as the allocator rounds them.
     pub fn stats(&self) -> Stats {
         Stats {
             filters: self.routes.len(),
@@ -391,14 +405,12 @@ impl Trie {
             exact_keys: self.exact.len(),
             nodes: self.nodes.len(),
             groups: self.groups.len(),
-            bytes: self.exact.allocation_size()
-                + self.nodes.bytes()
-                + self.places.bytes()
-                + self.routes.bytes()
-                + self.groups.bytes()
-                + self.by_key.allocation_size()
-                + self.dirty.capacity() * std::mem::size_of::<u32>()
-                + self.heap_bytes,
+            filter_bytes: self.routes.bytes() + self.heap_bytes,
+            route_bytes: allocated(self.exact.allocation_size()) + self.places.bytes(),
+            level_bytes: self.nodes.bytes(),
+            group_bytes: self.groups.bytes()
+                + allocated(self.by_key.allocation_size())
+                + vec_bytes::<u32>(self.dirty.capacity()),
         }
     }
 
@@ -441,7 +453,7 @@ impl Trie {
             Spot::Exact(_) => NONE,
             Spot::Wild(term) => term,
         };
-        self.heap_bytes += text.len();
+        self.heap_bytes += allocated(text.len());
         let entry = RouteEntry {
             text: Box::from(text),
             subs: Subs::Empty,
@@ -471,7 +483,7 @@ impl Trie {
             self.routes[before.0].next = next;
         }
         let entry = self.routes.remove(route);
-        self.heap_bytes -= entry.text.len();
+        self.heap_bytes -= allocated(entry.text.len());
         self.store(spot, place);
     }
 

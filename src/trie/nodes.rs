@@ -3,6 +3,7 @@
 
 use super::place::Mark;
 use super::slab::{NONE, Slab};
+use crate::heap::allocated;
 use hashbrown::HashTable;
 
 /// Where a filter ends: `node << 1`, plus 1 where it ends in `#`.
@@ -58,7 +59,7 @@ impl Nodes {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.table.allocation_size() + self.text_bytes
+        self.nodes.bytes() + allocated(self.table.allocation_size()) + self.text_bytes
     }
 
     pub(super) fn node(&self, index: u32) -> &Node {
@@ -129,7 +130,7 @@ impl Nodes {
     }
 
     fn insert(&mut self, level: &str, parent: u32) -> u32 {
-        self.text_bytes += level.len();
+        self.text_bytes += allocated(level.len());
         let level = Box::from(level);
         self.nodes.insert(Node { level, parent, plus: NONE, children: 0, here: Mark::NONE, hash: Mark::NONE })
     }
@@ -177,7 +178,7 @@ impl Nodes {
                 }
                 self.nodes[parent].children -= 1;
             }
-            self.text_bytes -= self.nodes[at].level.len();
+            self.text_bytes -= allocated(self.nodes[at].level.len());
             self.nodes.remove(at);
             at = parent;
         }

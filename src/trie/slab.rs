@@ -1,5 +1,7 @@
 //! A slab of chunks: `u32` indices, no move of what is in it, no doubling of the whole.
 
+use crate::heap::vec_bytes;
+
 /// Entries of a chunk. The first chunk grows by doubling, so that a small slab is small.
 const CHUNK: usize = 1024;
 
@@ -89,11 +91,9 @@ impl<T> Slab<T> {
 
     /// Bytes that it holds, beside what its values own.
     pub(crate) fn bytes(&self) -> usize {
-        let slots: usize = match self.chunks.first() {
-            Some(first) => first.capacity() + (self.chunks.len() - 1) * CHUNK,
-            None => 0,
-        };
-        slots * std::mem::size_of::<Slot<T>>() + self.chunks.capacity() * std::mem::size_of::<Vec<Slot<T>>>()
+        let first = self.chunks.first().map_or(0, |chunk| vec_bytes::<Slot<T>>(chunk.capacity()));
+        let others = self.chunks.len().saturating_sub(1) * vec_bytes::<Slot<T>>(CHUNK);
+        first + others + vec_bytes::<Vec<Slot<T>>>(self.chunks.capacity())
     }
 
     fn slot_mut(&mut self, index: u32) -> &mut Slot<T> {

@@ -1,5 +1,6 @@
 //! A subscription, and the list of those that one filter or one share group has.
 
+use crate::heap::{allocated, vec_bytes};
 use hashbrown::HashTable;
 
 /// Entries above which a list has an index by session.
@@ -171,9 +172,9 @@ impl Subs {
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Subs::Many(many) => {
-                std::mem::size_of::<Many>()
-                    + many.subs.capacity() * std::mem::size_of::<Sub>()
-                    + many.index.allocation_size()
+                allocated(std::mem::size_of::<Many>())
+                    + vec_bytes::<Sub>(many.subs.capacity())
+                    + allocated(many.index.allocation_size())
             }
             _ => 0,
         }

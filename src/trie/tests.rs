@@ -421,12 +421,12 @@ fn memory_of_an_exact_filter() {
     for n in 0..COUNT {
         trie.subscribe(&to(&format!("device/{n:09}")), sub(n as u32));
     }
-    let local = trie.stats().bytes / COUNT;
+    let local = trie.stats().bytes() / COUNT;
     assert!(local <= 48 + 16 + 30, "route, text and slots: {local} bytes a filter");
     for n in 0..COUNT {
         trie.announced(0, Route::Exact((n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
     }
-    let remote = trie.stats().bytes / COUNT - local;
+    let remote = trie.stats().bytes() / COUNT - local;
     assert!(remote <= 34, "a slot: {remote} bytes a remote filter");
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::Lease;
 use super::super::driver::NOTHING;
+use crate::heap::allocated;
 use std::os::fd::RawFd;
 
 /// Where a connection stands.
@@ -115,6 +116,11 @@ impl Pool {
             .is_some_and(|buffer| std::ptr::eq(buffer.cast(), lease.pointer));
         assert!(ours, "a lease is released to the driver that made it");
         self.give(lease.id);
+    }
+
+    /// Bytes of the buffers.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffers.len() * allocated(self.bytes)
     }
 
     pub(super) fn available(&self) -> usize {

@@ -3,6 +3,7 @@
 
 use super::super::Conn;
 use super::super::driver::NOTHING;
+use crate::heap::vec_bytes;
 
 /// Where a connection stands.
 ///
@@ -122,6 +123,11 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.len() * vec_bytes::<Slot>(CHUNK) + vec_bytes::<Box<[Slot]>>(self.chunks.capacity())
+    }
+
     /// The slot of an index that the kernel has named.
     pub(super) fn at(&mut self, conn: Conn) -> &mut Slot {
         &mut self.chunks[conn as usize / CHUNK][conn as usize % CHUNK]

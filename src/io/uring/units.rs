@@ -199,6 +199,12 @@ impl Units {
         self.all.iter().map(door).collect()
     }
 
+    /// Bytes of the queues of all rings, and of the receive buffers that were used.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let each = self.all.iter().map(|unit| (unit.ring.bytes(), unit.buffers.resident()));
+        each.fold((0, 0), |(rings, buffers), (ring, used)| (rings + ring, buffers + used))
+    }
+
     pub(super) fn slots(&self) -> usize {
         self.all.iter().map(|unit| unit.table).sum()
     }
