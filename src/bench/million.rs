@@ -15,8 +15,9 @@ use crate::io::Close;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The group of clients in the plan.
 const CLIENTS: usize = 0;
@@ -28,6 +29,14 @@ const ROOM_MIN: u32 = 8_192;
 const PINGS_PER_S: u64 = 50_000;
 /// Seconds between the last client and the memory sample.
 const REST_S: f64 = 2.0;
+/// What begins the rows of the ledger of memory in the broker's log.
+const LEDGER: &str = "memory: ";
+/// Time for the broker to log it.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
+/// Difference between the ledger and resident memory that is all right, in percent, where there are so many clients
+/// that what is not in the ledger weighs little.
+const LEDGER_PERCENT_MAX: f64 = 10.0;
+const LEDGER_CLIENTS_MIN: u64 = 500_000;
 
 /// A broker that this process has started.
 #[derive(Debug)]
@@ -35,6 +44,8 @@ pub struct Broker {
     child: Child,
     /// Reads its log, so that it never waits for us, and returns the line with its counters.
     counters: Option<JoinHandle<String>>,
+    /// Lines of its log that tell what it holds in memory.
+    ledgers: Receiver<String>,
     address: SocketAddr,
 }
 
@@ -65,11 +76,20 @@ impl Broker {
                     rest.trim_start_matches('"').split(['"', ' ', ',']).next()?.parse().ok()
                 });
                 let address = address.ok_or_else(|| format!("no address in: {last}"))?;
+                let (told, ledgers) = channel();
                 let counters = std::thread::spawn(move || {
-                    let lines = log.lines().map_while(Result::ok);
-                    lines.filter(|line| line.contains("all shards:")).last().unwrap_or_default()
+                    let mut counters = String::new();
+                    for line in log.lines().map_while(Result::ok) {
+                        if line.contains("all shards:") {
+                            counters = line;
+                        } else if line.contains(LEDGER) {
+                            // Nobody may want to know.
+                            let _ = told.send(line);
+                        }
+                    }
+                    counters
                 });
-                return Ok(Broker { child, counters: Some(counters), address });
+                return Ok(Broker { child, counters: Some(counters), ledgers, address });
             }
         }
         let _ = child.wait();
@@ -84,6 +104,19 @@ impl Broker {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks for its ledger of memory: bytes by row. Empty when it does not answer.
+    fn ledger(&self) -> Vec<(String, u64)> {
+        let asked = std::process::Command::new("kill").args(["-USR1", &self.pid().to_string()]).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            return Vec::new();
+        }
+        let line = self.ledgers.recv_timeout(LEDGER_PATIENCE).unwrap_or_default();
+        let rows = line.split(LEDGER).nth(1).and_then(|rows| rows.split(';').next()).unwrap_or_default();
+        let row =
+            |row: &str| row.split_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+        rows.split_whitespace().filter_map(row).collect()
     }
 
     /// Ends it and compares what it counted with what the generator did.
@@ -157,12 +190,14 @@ impl Run<'_> {
         let clients = fleet.plan.groups[CLIENTS].clients.len() as u64;
         self.connect(fleet, PUBLISHERS)?;
         let before = Sample::now(fleet);
+        let ledger = self.own.map(Broker::ledger).unwrap_or_default();
         let seconds = self.connect(fleet, CLIENTS)?;
         self.extra.push(("connect: until all were subscribed", seconds, "s"));
         self.extra.push(("connect: CONNECT and SUBSCRIBE", clients as f64 / seconds, "/s"));
         fleet.phase("rest", REST_S as u64);
         fleet.run_for(REST_S, |_| false);
         self.weigh(fleet, &before, clients);
+        self.compare_ledger(fleet, &before, &ledger, clients);
         self.ping(fleet, clients);
         fleet.tell(|| Command::Publish(true));
         fleet.run_for(1.0, |_| false);
@@ -200,6 +235,34 @@ impl Run<'_> {
         self.expect_at_least("sockets are in use", sockets, (2 * clients).saturating_sub(slack));
         if files > 0 {
             self.expect_at_least("files are open", files, (2 * clients).saturating_sub(slack));
+        }
+    }
+
+    /// The broker's own ledger of memory against what it holds more than before its clients came.
+    fn compare_ledger(
+        &mut self,
+        fleet: &Fleet,
+        before: &Sample,
+        ledger_before: &[(String, u64)],
+        clients: u64,
+    ) {
+        let Some(own) = self.own else { return };
+        let now = own.ledger();
+        let resident = 1024 * Sample::now(fleet).broker_kib.saturating_sub(before.broker_kib);
+        let mut total = 0;
+        for (name, bytes) in &now {
+            let was = ledger_before.iter().find(|(known, _)| known == name).map_or(0, |(_, bytes)| *bytes);
+            let more = bytes.saturating_sub(was);
+            let label = if name == "total" { "all rows" } else { name };
+            if name == "total" {
+                total = more;
+            }
+            self.ledger.push((format!("ledger, per client: {label}"), more as f64 / clients as f64, "bytes"));
+        }
+        let percent = 100.0 * (total as f64 - resident as f64) / (resident as f64).max(1.0);
+        self.ledger.push(("ledger, against resident memory".to_owned(), percent, "%"));
+        if clients >= LEDGER_CLIENTS_MIN && percent.abs() > LEDGER_PERCENT_MAX {
+            self.shortfalls.push(format!("the ledger of memory is {percent:+.1} % off resident memory"));
         }
     }
 

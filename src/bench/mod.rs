@@ -135,7 +135,7 @@ fn perform(args: &BenchArgs, stop: Receiver<()>) -> Result<Done<'_>, String> {
     let progress = Progress::new(args.quiet);
     let fleet = fleet::Fleet::start(plan, io, broker, progress, stop)?;
     let plan = Arc::clone(&fleet.plan);
-    let mut outcome = run::run(&args, fleet)?;
+    let mut outcome = run::run(&args, fleet, started.as_ref())?;
     if let Some(broker) = started {
         broker.stop(&plan, &mut outcome);
     }

@@ -48,6 +48,7 @@ pub fn rates(outcome: &Outcome) -> Vec<Line> {
         }
     }
     lines.extend(outcome.extra.iter().map(|(name, value, unit)| ((*name).to_owned(), *value, *unit)));
+    lines.extend(outcome.ledger.iter().cloned());
     lines
 }
 

@@ -3,7 +3,9 @@
 use super::args::{BenchArgs, Scenario};
 use super::fleet::{Fleet, Row, Waited};
 use super::judge::{Verdict, join, judge};
+use super::million;
 use super::plan::{Kind, Plan};
+use super::report::Line;
 use super::tally::{Causes, Latencies, Tally};
 use super::usage::Usage;
 use super::worker::Command;
@@ -26,6 +28,8 @@ pub struct Outcome {
     pub connects: (u64, f64),
     /// Further results: name, value, unit.
     pub extra: Vec<(&'static str, f64, &'static str)>,
+    /// What the broker's ledger of memory says.
+    pub ledger: Vec<Line>,
     /// Errors.
     pub causes: Causes,
     /// Latencies; publishes only of what was measured.
@@ -42,9 +46,9 @@ pub struct Outcome {
     pub driver: String,
 }
 
-/// Runs a scenario. An error is why it could not be set up, in lines.
-pub fn run(args: &BenchArgs, mut fleet: Fleet) -> Result<Outcome, String> {
-    let mut run = Run::new(args);
+/// Runs a scenario; `own` is the broker where this process has started it. An error is why it could not be set up, in lines.
+pub fn run(args: &BenchArgs, mut fleet: Fleet, own: Option<&million::Broker>) -> Result<Outcome, String> {
+    let mut run = Run::new(args, own);
     if let Err(line) = run.phases(&mut fleet) {
         fleet.finish();
         let mut lines = vec![line];
@@ -58,6 +62,10 @@ pub fn run(args: &BenchArgs, mut fleet: Fleet) -> Result<Outcome, String> {
 pub struct Run<'a> {
     /// The arguments.
     pub args: &'a BenchArgs,
+    /// The broker, where this process has started it.
+    pub own: Option<&'a million::Broker>,
+    /// See [`Outcome`].
+    pub ledger: Vec<Line>,
     /// See [`Outcome`].
     pub connects: (u64, f64),
     /// See [`Outcome`].
@@ -71,9 +79,11 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn new(args: &BenchArgs) -> Run<'_> {
+    fn new<'a>(args: &'a BenchArgs, own: Option<&'a million::Broker>) -> Run<'a> {
         Run {
             args,
+            own,
+            ledger: Vec::new(),
             connects: (0, 0.0),
             extra: Vec::new(),
             shortfalls: Vec::new(),
@@ -290,6 +300,7 @@ impl Run<'_> {
             window_s,
             connects: self.connects,
             extra: self.extra,
+            ledger: self.ledger,
             causes: fleet.causes(),
             latencies: std::mem::take(&mut fleet.latencies),
             rows: std::mem::take(&mut fleet.rows),

@@ -105,7 +105,34 @@ fn sources(args: &BenchArgs, plan: &Plan) -> Result<Vec<IpAddr>, String> {
         None => 0,
     };
     let address = |n: u32| IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + n));
-    Ok((0..if count <= 1 && args.sources.is_none() { 0 } else { count }).map(address).collect())
+    let sources: Vec<IpAddr> =
+        (0..if count <= 1 && args.sources.is_none() { 0 } else { count }).map(address).collect();
+    check_ports(plan.clients(), sources.len() as u32, plan.targets.len() as u32, ports_at_once())?;
+    Ok(sources)
+}
+
+/// Connections from one address to one broker that the kernel finds ports for quickly: half of its range, for it
+/// tries the ports of one parity first. Behind them a connect takes milliseconds instead of microseconds, until
+/// brokers give up on connections that did not send CONNECT.
+fn ports_at_once() -> u32 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = range.split_whitespace().map_while(|port| port.parse::<u32>().ok());
+    match (ports.next(), ports.next()) {
+        (Some(first), Some(last)) if last > first => (last - first + 1) / 2,
+        // As Linux has it by default.
+        _ => 14_116,
+    }
+}
+
+fn check_ports(clients: u32, sources: u32, targets: u32, ports: u32) -> Result<(), String> {
+    let each = clients.div_ceil(sources.max(1) * targets.max(1));
+    if sources == 0 || each <= ports {
+        return Ok(());
+    }
+    Err(format!(
+        "{sources} source addresses: expected at most {ports} connections from each, for then the kernel looks for free \
+         ports for milliseconds, got {each}; use more (--sources), or widen net.ipv4.ip_local_port_range"
+    ))
 }
 
 struct Builder<'a> {
@@ -262,5 +289,19 @@ impl Builder<'_> {
                 Pace::Closed { window: args.window, until: args.until.unwrap_or(until) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_connections_than_an_address_has_ports_at_hand_are_refused() {
+        assert!(ports_at_once() > 1_000);
+        assert_eq!(check_ports(70_580, 5, 1, 14_116), Ok(()));
+        assert!(check_ports(70_581, 5, 1, 14_116).is_err_and(|line| line.contains("got 14117")));
+        assert_eq!(check_ports(100_000, 5, 2, 14_116), Ok(()));
+        assert_eq!(check_ports(100_000, 0, 1, 14_116), Ok(()), "the kernel chooses the address");
     }
 }
