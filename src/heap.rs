@@ -123,7 +123,7 @@ impl Counted {
     /// What is in the sum.
     pub fn bytes(self) -> u64 {
         let class = u64::from(self.0);
-        if class <= 8 { 8 * class } else { (8 * (5 + (class + 3) % 4)) << ((class + 3) / 4 - 2) }
+        if class <= 8 { 8 * class } else { (8 * (5 + (class + 3) % 4)) << (class.div_ceil(4) - 2) }
     }
 
     /// Corrects the sum: there are so many bytes now.

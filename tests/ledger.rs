@@ -41,24 +41,32 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-// SAFETY: passes everything on to mimalloc, and asks it for the size of blocks that it made and that are live.
+/// Bytes of a block of mimalloc that is live.
+fn size(block: *mut u8) -> i64 {
+    // SAFETY: the callers below have it from mimalloc, and have not given it back.
+    unsafe { mi_usable_size(block.cast()) as i64 }
+}
+
+// SAFETY: passes everything on to mimalloc.
 unsafe impl GlobalAlloc for Counting {
-    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for the caller.
         let block = unsafe { Allocator.alloc(layout) };
-        LIVE.fetch_add(unsafe { mi_usable_size(block.cast()) } as i64, Ordering::Relaxed);
+        LIVE.fetch_add(size(block), Ordering::Relaxed);
         block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(unsafe { mi_usable_size(block.cast()) } as i64, Ordering::Relaxed);
+        LIVE.fetch_sub(size(block), Ordering::Relaxed);
+        // SAFETY: as for the caller.
         unsafe { Allocator.dealloc(block, layout) };
     }
 
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let before = unsafe { mi_usable_size(block.cast()) } as i64;
-        let block = unsafe { Allocator.realloc(block, layout, size) };
-        LIVE.fetch_add(unsafe { mi_usable_size(block.cast()) } as i64 - before, Ordering::Relaxed);
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        let before = size(block);
+        // SAFETY: as for the caller.
+        let block = unsafe { Allocator.realloc(block, layout, bytes) };
+        LIVE.fetch_add(size(block) - before, Ordering::Relaxed);
         block
     }
 }

@@ -118,7 +118,7 @@ fn ports_at_once() -> u32 {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ports = range.split_whitespace().map_while(|port| port.parse::<u32>().ok());
     match (ports.next(), ports.next()) {
-        (Some(first), Some(last)) if last > first => (last - first + 1) / 2,
+        (Some(first), Some(last)) if last > first => (last - first).div_ceil(2),
         // As Linux has it by default.
         _ => 14_116,
     }
