@@ -39,11 +39,10 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Lists of what is still to be done, and scratch space.
     fn work_bytes(&self) -> usize {
-        let waiters = self.waiters.iter().map(|w| vec_bytes::<Slot>(w.capacity())).sum::<usize>();
         let held = self.held.iter().map(|h| h.bytes.capacity()).sum::<usize>();
         vec_bytes::<Event<Handover>>(self.events.capacity())
             + vec_bytes::<Slot>(self.ready.capacity())
-            + waiters
+            + self.waiters.bytes()
             + held
             + vec_bytes::<super::Held>(self.held.capacity())
             + self.fan_outs.iter().map(super::publish::FanOut::bytes).sum::<usize>()

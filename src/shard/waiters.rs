@@ -7,6 +7,7 @@
 use super::connection::{Connection, Phase, Wait};
 use super::publish::Origin;
 use super::{Handover, Shard};
+use crate::heap::{map_bytes, vec_bytes};
 use crate::io::{Conn, Io, ShardId};
 use crate::map::{Map, Slot};
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,13 @@ impl Waiters {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.lines.iter().all(VecDeque::is_empty)
+    }
+
+    /// Bytes that it holds; a node of a tree is reckoned with half as much again as its entries.
+    pub fn bytes(&self) -> usize {
+        let lines = self.lines.iter().map(|line| vec_bytes::<Slot>(line.capacity())).sum::<usize>();
+        let ages = self.ages.len() * size_of::<(u64, (Slot, u64))>() * 3 / 2;
+        lines + ages + map_bytes::<Conn, u64>(self.arrived.capacity())
     }
 
     /// Publishers that wait.
