@@ -127,6 +127,16 @@ pub const TICK_DESK_ASKS: usize = 16;
 pub const DESK_ASKS_MAX: usize = 256;
 /// Listings over all shards that are gathered at a time; each may hold its rows until they are sent.
 pub const DESK_LISTINGS_MAX: usize = 8;
+/// Rows of one page that an HTTP client may ask for; what asks for more gets this many.
+pub const HTTP_ROWS_MAX: usize = 10_000;
+/// Listings whose last pages are remembered, so that the next one need not be looked for from the start.
+pub const HTTP_PAGINGS_MAX: usize = 64;
+/// Pages that are remembered of each.
+pub const HTTP_PAGES_MAX: usize = 16;
+/// Milliseconds for which the count of a listing holds, when its later pages are asked for.
+pub const HTTP_COUNT_MS: u64 = 10_000;
+/// Subscriptions that the topic tree is made from.
+pub const HTTP_TREE_ROWS_MAX: usize = 50_000;
 
 /// Connections to the HTTP API at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;

@@ -1,7 +1,8 @@
 //! The management thread's end of the questions to the shards ([`crate::desk`]): asks, waits, and goes from shard
 //! to shard for what comes in pages.
 
-use crate::desk::{Ask, Cursor, Listing, Page, Place, Reply, Wanted};
+use super::pages::Pages;
+use crate::desk::{Ask, Cursor, Listing, Page, Place, Range, Reply, Wanted};
 use crate::limits::{DESK_ASKS_MAX, DESK_LISTINGS_MAX, DESK_PAGE_ROWS_MAX};
 use crate::map::Keyed;
 use crate::time::Moment;
@@ -22,6 +23,7 @@ struct Inner {
     keyed: Keyed,
     /// The time of day at which the shards' clock was 0.
     day: SystemTime,
+    pages: Pages,
     asks: Semaphore,
     listings: Semaphore,
 }
@@ -41,8 +43,8 @@ impl std::error::Error for Away {}
 /// Where a listing over all shards goes on. The default is its start.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Position {
-    shard: usize,
-    place: Place,
+    pub(super) shard: usize,
+    pub(super) place: Place,
 }
 
 /// Some rows of a listing over all shards.
@@ -52,6 +54,21 @@ pub struct Listed<R> {
     pub rows: Vec<R>,
     /// Where the next row is, if there is one.
     pub next: Option<Position>,
+}
+
+/// One page, as tools know them.
+#[derive(Debug)]
+pub struct Paged<R> {
+    /// Its number, from 1 on.
+    pub number: u64,
+    /// Rows of a page.
+    pub limit: usize,
+    /// Rows of all pages.
+    pub count: u64,
+    /// Whether there is a page behind it.
+    pub has_next: bool,
+    /// The rows.
+    pub rows: Vec<R>,
 }
 
 impl fmt::Debug for Desk {
@@ -64,7 +81,7 @@ impl Desk {
     /// A desk for these shards; `keyed` is theirs, and `day` the time of day at which their clock was 0.
     pub fn new(ports: Vec<Port>, keyed: Keyed, day: SystemTime) -> Desk {
         let (asks, listings) = (Semaphore::new(DESK_ASKS_MAX), Semaphore::new(DESK_LISTINGS_MAX));
-        Desk(Arc::new(Inner { ports, keyed, day, asks, listings }))
+        Desk(Arc::new(Inner { ports, keyed, day, pages: Pages::default(), asks, listings }))
     }
 
     /// How many shards there are.
@@ -82,15 +99,28 @@ impl Desk {
         self.0.keyed.key(client_id)
     }
 
-    /// The time of day of a moment of the shards' clock.
+    /// The time of day of a moment of the shards' clock that counts in whole seconds. All of them are a whole number
+    /// of seconds after the same one, so that two times of day differ by what the moments differ.
     pub fn time_of_day(&self, moment: Moment) -> SystemTime {
-        self.0.day + moment.duration()
+        let day = self.0.day.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(day + moment.0 / 1_000)
     }
 
-    /// The moment of the shards' clock at a time of day; its first one for all before it.
-    pub fn moment(&self, time: SystemTime) -> Moment {
-        let since = time.duration_since(self.0.day).unwrap_or(Duration::ZERO);
-        Moment(since.as_millis() as u64)
+    /// The moments, in whole seconds, whose time of day is from `min_s` to `max_s` seconds since 1970.
+    pub fn range(&self, min_s: Option<u64>, max_s: Option<u64>) -> Range {
+        let day = self.0.day.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let min = min_s.map_or(0, |s| s.saturating_sub(day).saturating_mul(1_000));
+        match max_s.map(|s| s.checked_sub(day)) {
+            None => Range { min, max: u64::MAX },
+            Some(Some(s)) => Range { min, max: s.saturating_mul(1_000) },
+            // Before the broker started: nothing.
+            Some(None) => Range { min: u64::MAX, max: 0 },
+        }
+    }
+
+    /// The moment that it is on the shards' clock.
+    pub fn now(&self) -> Moment {
+        Moment(SystemTime::now().duration_since(self.0.day).unwrap_or_default().as_millis() as u64)
     }
 
     /// Asks one shard.
@@ -125,6 +155,15 @@ impl Desk {
         self.ask(self.home(client_id_or_topic), ask).await
     }
 
+    /// Closes a client's connection, publishes its will and ends its session; whether there was one.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn kick(&self, client_id: &str) -> Result<bool, Away> {
+        let asked = client_id.into();
+        self.ask_home(client_id, |reply| Ask::Kick { client_id: asked, reply }).await
+    }
+
     /// Asks each shard, one after the other; the answers are in their order.
     ///
     /// # Errors
@@ -156,7 +195,7 @@ impl Desk {
         while at.shard < self.shards() {
             let left = (limit - rows.len()).min(DESK_PAGE_ROWS_MAX);
             let wanted = Wanted { from: at.place.clone(), skip, limit: left, count: false };
-            let page = self.page(at.shard, listing, query, wanted).await?;
+            let page = self.page_of(at.shard, listing, query, wanted).await?;
             skip -= skip.min(page.matched - page.rows.len() as u64);
             rows.extend(page.rows);
             match page.next {
@@ -172,6 +211,30 @@ impl Desk {
         Ok(Listed { rows, next: None })
     }
 
+    /// Page `number`, from 1 on, of pages of `limit` rows, and how many rows there are. Pages that are asked for one
+    /// after the other begin where the last one ended, so that each row that stays is on one of them.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn page<Q: Clone + fmt::Debug, R: Send + 'static>(
+        &self,
+        listing: fn(Box<Cursor<Q, R>>) -> Listing,
+        query: &Q,
+        number: u64,
+        limit: usize,
+    ) -> Result<Paged<R>, Away> {
+        let key = format!("{} {limit} {query:?}", std::any::type_name::<R>());
+        let known = self.0.pages.find(&key, number);
+        let count = match known.count {
+            Some(count) => count,
+            None => self.count(listing, query).await?,
+        };
+        let skip = (number - known.page).saturating_mul(limit as u64);
+        let listed = self.list(listing, query, known.position, skip, limit).await?;
+        self.0.pages.note(key, number, count, known.count.is_none(), listed.next.clone());
+        Ok(Paged { number, limit, count, has_next: listed.next.is_some(), rows: listed.rows })
+    }
+
     /// How many rows a listing has over all shards.
     ///
     /// # Errors
@@ -184,12 +247,12 @@ impl Desk {
         let mut count = 0;
         for shard in 0..self.shards() {
             let wanted = Wanted { from: Place::default(), skip: 0, limit: 0, count: true };
-            count += self.page(shard, listing, query, wanted).await?.matched;
+            count += self.page_of(shard, listing, query, wanted).await?.matched;
         }
         Ok(count)
     }
 
-    async fn page<Q: Clone, R: Send + 'static>(
+    async fn page_of<Q: Clone, R: Send + 'static>(
         &self,
         shard: usize,
         listing: fn(Box<Cursor<Q, R>>) -> Listing,

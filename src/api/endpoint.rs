@@ -15,7 +15,11 @@ use serde_json::{Map, Value, json};
 
 /// Every table.
 pub const TABLES: &[&[Endpoint]] = &[
-    super::v4::ENDPOINTS,
+    super::v4::broker::ENDPOINTS,
+    super::v4::clients::ENDPOINTS,
+    super::v4::subscriptions::ENDPOINTS,
+    super::v4::messages::ENDPOINTS,
+    super::v4::retained::ENDPOINTS,
     super::v4::control::ENDPOINTS,
     super::probes::ENDPOINTS,
     super::openapi::ENDPOINTS,

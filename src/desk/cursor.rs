@@ -123,6 +123,17 @@ impl<Q, R> Cursor<Q, R> {
         true
     }
 
+    /// Whether all that is wanted is how many there are, from the very start.
+    pub fn counts_only(&self) -> bool {
+        let w = &self.wanted;
+        w.count && w.limit == 0 && w.skip == 0 && self.page.matched == 0 && w.from == Place::default()
+    }
+
+    /// Says how many there are, without looking at each.
+    pub fn count(&mut self, matched: usize) {
+        self.page.matched = matched as u64;
+    }
+
     /// Everything was looked at, or the page is complete.
     pub fn finish(self) {
         self.reply.send(self.page);

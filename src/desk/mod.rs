@@ -55,6 +55,13 @@ pub enum Ask {
         /// Whether there was such a session.
         reply: Reply<bool>,
     },
+    /// Ends the session of this client unless it is connected. Asked of its home shard. Small.
+    EndOffline {
+        /// Client identifier.
+        client_id: Box<str>,
+        /// Whether there was such a session.
+        reply: Reply<bool>,
+    },
     /// Publishes a message that has been checked. Messages that are asked of one shard are published in their
     /// order; the reply comes once the message is with its targets, which may wait for room. Small.
     Publish {

@@ -43,6 +43,10 @@ pub struct Totals {
     pub routes: trie::Stats,
     /// Retained messages, and their bytes as reckoned.
     pub retained: (usize, usize),
+    /// Connections by listener, in the order of `mqtt.listen`; none at the end where there are none.
+    pub listeners: Vec<u32>,
+    /// Connections that it can still take.
+    pub room: usize,
 }
 
 /// What became of a message.
@@ -52,8 +56,8 @@ pub enum Published {
     Taken,
     /// It had no subscriber.
     NoSubscriber,
-    /// A subscriber's queue is full and publishers are refused (`queue_full = reject`).
-    Full,
+    /// Nobody has it, for this reason: the one that a publisher would be told.
+    Refused(ReasonCode),
 }
 
 /// From this to that, both included.

@@ -209,8 +209,10 @@ impl<I: Io<Handover>> Shard<I> {
         let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let (now, gauges) = (self.local.now, &mut self.local.gauges);
         let mut connection = Connection::new(link, item.listener, item.peer, now, gauges);
+        // What came where it was accepted came to it.
+        connection.link.traffic.received(item.bytes.len());
         connection.pending = item.bytes;
-        self.local.conns.put(conn, connection);
+        self.local.open(conn, connection);
         self.local.counters.hand_overs_in += 1;
         self.decode_pending(conn);
         self.local.count_connection(conn);

@@ -105,6 +105,13 @@ impl<I: Io<Handover>> Shard<I> {
                 let known = self.kick(&client_id);
                 self.hold(reply, known);
             }
+            Ask::EndOffline { client_id, reply } => {
+                let index = self.client(&client_id);
+                let offline =
+                    index.and_then(|index| self.local.sessions.get(index)).is_some_and(|s| s.conn.is_none());
+                let ended = offline && self.kick(&client_id);
+                self.hold(reply, ended);
+            }
             Ask::Publish { message, reply } => {
                 self.desk.publishing.push_back((message, reply));
                 self.publish_asked();
@@ -197,6 +204,8 @@ impl<I: Io<Handover>> Shard<I> {
             routes: self.trie.stats(),
             retained: (self.retained.len(), self.retained.bytes()),
             gauges: self.gauges(),
+            listeners: self.local.by_listener.clone(),
+            room: self.io.room(),
             counters,
         })
     }

@@ -64,6 +64,10 @@ impl<I: Io<Handover>> Shard<I> {
             return true;
         }
         let all = cursor.query.is_all();
+        if all && cursor.counts_only() {
+            cursor.count(self.local.clients());
+            return true;
+        }
         while cost.spend(1) {
             let index = cursor.at.index;
             if index >= self.local.sessions.end() {
@@ -86,6 +90,10 @@ impl<I: Io<Handover>> Shard<I> {
         cursor: &mut Cursor<SubscriptionQuery, SubscriptionRow>,
         cost: &mut Cost,
     ) -> bool {
+        if cursor.query.is_all() && cursor.counts_only() {
+            cursor.count(self.trie.stats().subscriptions);
+            return true;
+        }
         let only = match &cursor.query.client_id {
             None => None,
             Some(client_id) => match self.client(client_id) {

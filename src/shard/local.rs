@@ -17,6 +17,8 @@ pub(super) struct Local {
     pub conns: Slab<Connection>,
     pub sessions: Slab<Session>,
     by_client: HashTable<u32>,
+    /// Connections of each listener.
+    pub by_listener: Vec<u32>,
     pub keyed: Keyed,
     pub options: Box<Options>,
     pub now: Moment,
@@ -77,6 +79,7 @@ impl Local {
             conns: Slab::default(),
             sessions: Slab::default(),
             by_client: HashTable::new(),
+            by_listener: Vec::new(),
             keyed,
             options,
             now: Moment::default(),
@@ -105,6 +108,16 @@ impl Local {
             + vec_bytes::<u32>(self.filled.capacity())
             + vec_bytes::<(Conn, ReasonCode)>(self.kick.capacity())
             + self.frames.0.iter().map(Vec::capacity).sum::<usize>()
+    }
+
+    /// A connection begins at an index that the driver chose.
+    pub fn open(&mut self, conn: Conn, connection: Connection) -> Slot {
+        let listener = usize::from(connection.listener);
+        if self.by_listener.len() <= listener {
+            self.by_listener.resize(listener + 1, 0);
+        }
+        self.by_listener[listener] += 1;
+        self.conns.put(conn, connection)
     }
 
     /// The session of a client.
@@ -150,6 +163,7 @@ impl Local {
     /// Takes a connection out that the driver has done with.
     pub fn remove_connection(&mut self, conn: Conn) {
         if let Some(mut connection) = self.conns.take(conn) {
+            self.by_listener[usize::from(connection.listener)] -= 1;
             connection.leave(&mut self.gauges);
             connection.uncount(&mut self.memory);
             self.pool.put(connection.link.out);

@@ -395,7 +395,7 @@ impl<I: Io<Handover>> Shard<I> {
         let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let now = self.local.now;
         let connection = Connection::new(link, listener, peer, now, &mut self.local.gauges);
-        let slot = self.local.conns.put(conn, connection);
+        let slot = self.local.open(conn, connection);
         self.local.counters.accepts += 1;
         let idle_ms = u64::from(self.local.options.idle_timeout_s) * 1000;
         if self.drain.is_some() {

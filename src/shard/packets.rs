@@ -166,15 +166,19 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait(conn, Wait::Turn);
                 return at;
             }
+            let publish = u32::from(rest[0] >> 4 == 3);
+            // Before it is handled, for a DISCONNECT counts as well.
+            if let Some(c) = self.local.conns.get_mut(conn) {
+                c.link.traffic.recv_pkt += 1;
+                c.link.traffic.recv_msg += publish;
+            }
             let next = self.handle_packet(conn, &rest[..total], &rest[total..], behind);
             // One that waits comes again and is counted then; one that moves, where it arrives.
             if !matches!(next, Ok(Next::Wait | Next::Moved)) {
-                let packet = usize::from(rest[0] >> 4);
-                self.local.counters.packets_in[packet] += 1;
-                if let Some(c) = self.local.conns.get_mut(conn) {
-                    c.link.traffic.recv_pkt += 1;
-                    c.link.traffic.recv_msg += u32::from(packet == 3);
-                }
+                self.local.counters.packets_in[usize::from(rest[0] >> 4)] += 1;
+            } else if let Some(c) = self.local.conns.get_mut(conn) {
+                c.link.traffic.recv_pkt -= 1;
+                c.link.traffic.recv_msg -= publish;
             }
             match next {
                 Ok(Next::Go) => at += total,

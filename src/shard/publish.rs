@@ -453,6 +453,17 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Publishes a message for the management thread; `None`: it has to wait.
     pub(super) fn try_asked(&mut self, message: &Message) -> Option<Published> {
+        let (o, view) = (&self.local.options, message.view());
+        let levels = 1 + view.topic.bytes().filter(|b| *b == b'/').count();
+        if o.max_topic_levels != 0 && levels > o.max_topic_levels as usize {
+            return Some(Published::Refused(ReasonCode::TOPIC_NAME_INVALID));
+        }
+        if view.head.qos > o.qos_max() {
+            return Some(Published::Refused(ReasonCode::QOS_NOT_SUPPORTED));
+        }
+        if view.head.retain && !o.retain_available {
+            return Some(Published::Refused(ReasonCode::RETAIN_NOT_SUPPORTED));
+        }
         if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return None;
         }
@@ -460,7 +471,7 @@ impl<I: Io<Handover>> Shard<I> {
             Routed::Done { any: true, .. } => Some(Published::Taken),
             Routed::Done { any: false, .. } => Some(Published::NoSubscriber),
             Routed::NoRoom(..) => None,
-            Routed::Full => Some(Published::Full),
+            Routed::Full => Some(Published::Refused(ReasonCode::QUOTA_EXCEEDED)),
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Login {
     pub maximum_packet_size: Option<u32>,
     /// 5.0.
     pub topic_alias_maximum: Option<u16>,
+    /// User name.
+    pub username: Option<String>,
     /// The will.
     pub will: Option<WillSpec>,
 }
@@ -63,6 +65,7 @@ impl Login {
             receive_maximum: None,
             maximum_packet_size: None,
             topic_alias_maximum: None,
+            username: None,
             will: None,
         }
     }
@@ -111,7 +114,7 @@ impl Login {
             keep_alive_s: self.keep_alive_s,
             client_id: &self.client_id,
             will,
-            username: None,
+            username: self.username.as_deref(),
             password: None,
             properties: properties.as_properties(),
         });

@@ -97,7 +97,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/ctrl/{action}",
         name: "ctrl_broker",
         about: "Stops the broker as SIGTERM does, or restarts it with its sockets open, so that nobody is refused.",
-        answer: DONE,
+        answer: Reply::Json(DONE),
         serve: || post(end),
         ..HERE
     },

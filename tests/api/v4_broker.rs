@@ -1,0 +1,111 @@
+//! `/api/v4`: the broker itself.
+
+use crate::common::{Broker, Driver, Http, Login, Peer};
+use crate::{served, told};
+use ringmq::codec::Version;
+use ringmq::message::QoS;
+use serde_json::{Value, json};
+
+#[test]
+fn the_endpoints_are_listed_as_in_the_example() {
+    let broker = Broker::start_http(Driver::Epoll, 1, &[]);
+    let body = told(Http::of(&broker), "/api/v4", "/api/v4");
+    let listed: Vec<(&str, &str, &str)> = body["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["path"].as_str().unwrap(), e["name"].as_str().unwrap(), e["method"].as_str().unwrap()))
+        .collect();
+    for expected in [
+        ("/brokers/", "list_brokers", "GET"),
+        ("/nodes/", "list_nodes", "GET"),
+        ("/clients/", "list_clients", "GET"),
+        ("/clients/:clientid", "lookup_client", "GET"),
+        ("/clients/username/:username", "lookup_client_via_username", "GET"),
+        ("/subscriptions/", "list_subscriptions", "GET"),
+        ("/subscriptions/:clientid", "lookup_client_subscriptions", "GET"),
+        ("/topic-tree/", "list_topic-tree", "GET"),
+    ] {
+        assert!(listed.contains(&expected), "{expected:?} in {listed:#?}");
+    }
+    broker.stop();
+}
+
+#[test]
+fn brokers_and_nodes_say_what_runs() {
+    let settings = [("node.id", "7"), ("node.name", "edge@10.0.0.1")];
+    served(&settings, |broker, http| {
+        let _clients: Vec<Peer> =
+            (0..5).map(|n| Peer::connect(broker, Version::V311, &format!("client-{n}"))).collect();
+        Peer::login(broker, &Login::lasting(Version::V5, "offline")).0.disconnect();
+        let body = told(http, "/api/v4/brokers", "/api/v4/brokers");
+        let row = &body["data"][0];
+        let expected = json!({"node_status": "Running", "version": env!("CARGO_PKG_VERSION"), "sysdescr": "ringmq Broker",
+                              "node": "edge@10.0.0.1", "node_id": 7});
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&row[name], value, "{name}");
+        }
+        assert!(row["uptime"].as_str().unwrap().starts_with("0 hours, 0 minutes, "), "{row}");
+        assert_eq!(row["datetime"].as_str().unwrap().len(), 19);
+        let row = &told(http, "/api/v4/nodes", "/api/v4/nodes")["data"][0];
+        let counts = (&row["connections"], &row["sessions"], &row["shards"], &row["node_status"]);
+        assert_eq!(counts, (&json!(5), &json!(6), &json!(3), &json!("Running")));
+        // With a slash at the end, as the list of endpoints has it.
+        assert_eq!(http.get("/api/v4/nodes/").status, 200);
+    });
+}
+
+#[test]
+fn listeners_count_their_connections_and_a_full_broker_raises_an_alarm() {
+    let settings = [("broker.max_connections", "6")];
+    served(&settings, |broker, http| {
+        let listeners =
+            || told(http, "/api/v4/listeners", "/api/v4/listeners")["data"][0]["listeners"].clone();
+        let alarms = || told(http, "/api/v4/alarms", "/api/v4/alarms")["data"][0]["alarms"].clone();
+        assert_eq!(alarms(), json!([]));
+        let mut peers: Vec<Peer> = Vec::new();
+        for n in 0.. {
+            let (peer, answer) = Peer::try_login(broker, &Login::new(Version::V5, &format!("client-{n}")));
+            let taken = format!("{answer:?}").contains("Success") || !format!("{answer:?}").contains("Quota");
+            if !taken {
+                break;
+            }
+            peers.push(peer);
+            if alarms() != json!([]) {
+                break;
+            }
+        }
+        let row = &listeners()[0];
+        assert_eq!(row["protocol"], "mqtt:tcp");
+        assert_eq!(row["listen_on"], broker.addr().to_string());
+        assert_eq!(row["acceptors"], 3);
+        assert_eq!(row["current_conns"], peers.len());
+        assert_eq!(alarms()[0]["name"], "connections_full", "{}", alarms());
+    });
+}
+
+#[test]
+fn losses_are_told_by_cause_and_client() {
+    served(&[("mqtt.max_mqueue", "3")], |broker, http| {
+        let mut slow = Peer::login(broker, &Login::lasting(Version::V5, "slow")).0;
+        slow.subscribe("q", QoS::AtLeastOnce);
+        slow.disconnect();
+        let mut publisher = Peer::connect(broker, Version::V311, "publisher");
+        (0..10).for_each(|_| publisher.publish("q", b"x", QoS::AtLeastOnce, false));
+        publisher.publish("q", b"x", QoS::AtMostOnce, false);
+        publisher.ping();
+        let mut body = Value::Null;
+        // The QoS 0 message has no answer that tells when it is with its shard.
+        while body["count"] != 8 {
+            body = told(http, "/api/v4/losses", "/api/v4/losses");
+            assert!(body["count"].as_u64().unwrap() <= 8, "{body}");
+        }
+        assert_eq!((&body["causes"]["queue_full"], &body["causes"]["offline_qos0"]), (&json!(7), &json!(1)));
+        let row = &body["data"][0];
+        assert_eq!(
+            (&row["clientid"], &row["count"], &row["causes"]["queue_full"]),
+            (&json!("slow"), &json!(8), &json!(7))
+        );
+        assert_eq!(body["meta"]["count"], 1);
+    });
+}
