@@ -142,7 +142,8 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let begin = self.io.clock_ns();
         let mut cost = Cost::new(TICK_DESK_COST);
-        while let (true, Some(listing)) = (cost.left() > 0, self.desk.listings.pop_front()) {
+        while cost.left() > 0 {
+            let Some(listing) = self.desk.listings.pop_front() else { break };
             if let Some(unfinished) = self.go_on(listing, &mut cost) {
                 self.desk.listings.push_front(unfinished);
             }
