@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 /// What is under way for the management thread. How much that is at most is for the asker to bound.
 #[derive(Default)]
 pub(super) struct Desk {
-    commands: VecDeque<Command>,
+    pub commands: VecDeque<Command>,
     /// Small questions that are not answered yet.
     asks: VecDeque<Ask>,
     /// Listings; the first one moves on.

@@ -1,6 +1,7 @@
 //! A shard alone, on a driver that does what the test says.
 
 use super::*;
+use crate::desk::{ClientQuery, ClientRow, Cursor, Listing, Page, Place, Reply, Wanted};
 use crate::io::{IoStats, Lease};
 use crate::limits::TIMER_HORIZON_MS;
 use crate::mesh::{Control, mesh, mesh_sized};
@@ -277,4 +278,65 @@ fn a_packet_that_was_handled_in_part_is_forgotten_with_its_connection() {
     shard.disconnect(0, ReasonCode::ADMINISTRATIVE_ACTION, "", sessions::End::Lost);
     shard.pass(0);
     assert_eq!((shard.partials.len(), shard.trie.stats().subscriptions), (0, 0));
+}
+
+/// Asks for one page of clients, and ticks until it is there; the rows, and the ticks that it took.
+fn page_of_clients(shard: &mut Shard<Still>, wanted: Wanted) -> (Page<ClientRow>, usize) {
+    let (sender, answer) = std::sync::mpsc::channel();
+    let reply = Reply::new(move |page| drop(sender.send(page)));
+    let cursor = Cursor::new(ClientQuery::default(), wanted, reply);
+    shard.desk.commands.push_back(Command::Ask(Ask::List(Listing::Clients(Box::new(cursor)))));
+    for ticks in 1.. {
+        shard.pass(0);
+        if let Ok(page) = answer.try_recv() {
+            return (page, ticks);
+        }
+        assert!(shard.prepare().is_none(), "a shard with a listing under way stays awake");
+    }
+    unreachable!("a listing ends")
+}
+
+#[test]
+fn a_listing_goes_on_for_as_many_ticks_as_it_needs_while_clients_come_and_go() {
+    let mut shard = shard();
+    let add = |shard: &mut Shard<Still>, name: String| {
+        let key = shard.local.keyed.key(&name);
+        shard.local.add_session(Session::new(&name, key, Moment(0)))
+    };
+    let stays: Vec<String> = (0..5_000).map(|n| format!("stays-{n}")).collect();
+    let mut goes = Vec::new();
+    for name in &stays {
+        add(&mut shard, name.clone());
+        let index = add(&mut shard, format!("goes-{name}"));
+        goes.push(index);
+    }
+    let (mut seen, mut next, mut ticks) = (Vec::new(), Some(Place::default()), 0);
+    while let Some(from) = next {
+        let wanted = Wanted { from, skip: 0, limit: 700, count: false };
+        let (page, took) = page_of_clients(&mut shard, wanted);
+        ticks += took;
+        seen.extend(page.rows.into_iter().map(|client| client.client_id.to_string()));
+        next = page.next;
+        // Others end, and new ones take their places.
+        for index in goes.drain(..goes.len().min(300)) {
+            shard.end_session(index);
+            add(&mut shard, format!("new-{index}"));
+        }
+    }
+    let (mut found, mut expected) = (seen, stays);
+    found.retain(|name| name.starts_with("stays-"));
+    found.sort();
+    expected.sort();
+    assert!(
+        found == expected,
+        "each client that stays is listed once: {} of {}",
+        found.len(),
+        expected.len()
+    );
+    // At most so many rows a tick.
+    let rows_per_tick = TICK_DESK_COST / DESK_ROW_COST + 1;
+    assert!(ticks >= 5_000 / rows_per_tick, "{ticks} ticks");
+    let counted =
+        page_of_clients(&mut shard, Wanted { from: Place::default(), skip: 0, limit: 0, count: true }).0;
+    assert_eq!(counted.matched as usize, shard.local.clients());
 }
