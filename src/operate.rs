@@ -162,7 +162,8 @@ impl Running<'_> {
                 asked = signals.next() => match asked {
                     Asked::Reload => {
                         self.service.notify.reloading();
-                        self.reload();
+                        // Faults are in the log.
+                        let _ = self.reload("SIGHUP");
                         self.service.notify.ready(self.broker.describe());
                     }
                     Asked::Weigh => {
@@ -185,25 +186,27 @@ impl Running<'_> {
         }
     }
 
-    /// Reads the configuration again. With a fault in it, everything stays as it is.
-    fn reload(&mut self) {
+    /// Reads the configuration again, because of `why`. With a fault in it, everything stays as it is.
+    fn reload(&mut self, why: &str) -> Result<(), Refused> {
         let loaded = match Config::load(self.sources) {
             Ok(loaded) => loaded,
             Err(faults) => {
-                for fault in faults {
-                    tracing::error!("SIGHUP: {fault}; nothing was changed");
+                for fault in &faults {
+                    tracing::error!("{why}: {fault}; nothing was changed");
                 }
-                return;
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                return Err(Refused::Bad(faults.join("; ")));
             }
         };
         let (next, changes) = self.config.reload(&loaded.config);
         for key in &changes.restart {
-            tracing::warn!("SIGHUP: {key} has changed and needs a restart");
+            tracing::warn!("{why}: {key} has changed and needs a restart");
         }
         self.adopt(next);
         let applied =
             if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
-        tracing::info!("SIGHUP: changed {applied}");
+        tracing::info!("{why}: changed {applied}");
+        Ok(())
     }
 
     /// What is live in it holds from now on.
@@ -223,6 +226,11 @@ impl Running<'_> {
             Order::Change { wanted, keep, reply } => {
                 let changed = self.change(&wanted, keep).await;
                 let _ = reply.send(changed);
+            }
+            Order::Reread(reply) => {
+                let reread = self.reload("asked over HTTP");
+                self.settle().await;
+                let _ = reply.send(reread);
             }
             Order::End { restart: false, reply } => {
                 tracing::info!(
@@ -249,6 +257,12 @@ impl Running<'_> {
         None
     }
 
+    /// Waits until every shard has what it was told before: it answers in its order. One that is gone raises the
+    /// alarm.
+    async fn settle(&self) {
+        let _ = self.broker.desk().ask_all(Ask::Totals).await;
+    }
+
     /// Changes settings, all of them or none, on every shard before it returns.
     async fn change(
         &mut self,
@@ -264,8 +278,7 @@ impl Running<'_> {
         }
         let changed = self.config.reload(&next).1.applied;
         self.adopt(next);
-        // Each shard answers in its order, so by then it has the options. One that is gone raises the alarm.
-        let _ = self.broker.desk().ask_all(Ask::Totals).await;
+        self.settle().await;
         let names = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
         tracing::info!(kept = keep, "asked over HTTP: changed {names}");
         Ok(changed)

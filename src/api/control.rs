@@ -19,6 +19,8 @@ pub enum Order {
         /// What was changed, or why nothing was.
         reply: oneshot::Sender<Result<Vec<&'static str>, Refused>>,
     },
+    /// Reads the configuration again, as SIGHUP does. The reply comes when all shards have it.
+    Reread(oneshot::Sender<Result<(), Refused>>),
     /// Ends the broker as SIGTERM does, or starts it again with its sockets open.
     End {
         /// Again afterwards.

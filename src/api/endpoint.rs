@@ -21,6 +21,11 @@ pub const TABLES: &[&[Endpoint]] = &[
     super::v4::messages::ENDPOINTS,
     super::v4::retained::ENDPOINTS,
     super::v4::control::ENDPOINTS,
+    super::rmqtt::node::ENDPOINTS,
+    super::rmqtt::clients::ENDPOINTS,
+    super::rmqtt::subscriptions::ENDPOINTS,
+    super::rmqtt::messages::ENDPOINTS,
+    super::rmqtt::plugins::ENDPOINTS,
     super::probes::ENDPOINTS,
     super::openapi::ENDPOINTS,
 ];

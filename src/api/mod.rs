@@ -16,6 +16,7 @@ pub mod openapi;
 mod pages;
 pub mod probes;
 pub mod publish;
+mod rmqtt;
 pub mod security;
 mod serve;
 pub mod shape;

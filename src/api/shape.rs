@@ -70,7 +70,6 @@ impl Shape {
             Shape::Name => json!({"type": "string", "minLength": 1}),
             Shape::OneOf(names) => json!({"type": "string", "enum": names}),
             Shape::Flag => json!({"type": "boolean"}),
-            Shape::Integer(min, i64::MAX) => json!({"type": "integer", "minimum": min}),
             Shape::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
             Shape::Number => json!({"type": "number"}),
             Shape::Maybe(shape) => json!({"anyOf": [shape.schema(), {"type": "null"}]}),

@@ -16,6 +16,12 @@ pub fn uptime_hours(span: Duration) -> String {
     format!("{} hours, {} minutes, {} seconds", s / 3_600, s / 60 % 60, s % 60)
 }
 
+/// `D days H hours, M minutes, S seconds`.
+pub fn uptime_days(span: Duration) -> String {
+    let (days, rest) = (span.as_secs() / 86_400, span.as_secs() % 86_400);
+    format!("{days} days {}", uptime_hours(Duration::from_secs(rest)))
+}
+
 /// Year, month and day of a day since 1970-01-01: the years begin in March, so that the leap day is their last.
 fn civil(days: i64) -> (i64, i64, i64) {
     const ERA: i64 = 146_097;
@@ -43,5 +49,6 @@ mod tests {
         assert_eq!(at(1_616_033_757), "2021-03-18 02:15:57");
         assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00");
         assert_eq!(uptime_hours(Duration::from_secs(15 * 3_600 + 98)), "15 hours, 1 minutes, 38 seconds");
+        assert_eq!(uptime_days(Duration::from_secs(5 * 86_400 + 3)), "5 days 0 hours, 0 minutes, 3 seconds");
     }
 }

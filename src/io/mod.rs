@@ -26,7 +26,9 @@ pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
-pub use net::{Reservation, Waker, available_cores, bridge, pin_to_core, raise_open_files, reserve};
+pub use net::{
+    Reservation, Waker, available_cores, bridge, disk_space, pin_to_core, raise_open_files, reserve,
+};
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;
 

@@ -5,10 +5,13 @@
 
 use super::ListenSpec;
 use crate::limits;
+use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// An address that is kept for this process while its shards open their listeners.
@@ -328,6 +331,16 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
     };
     // SAFETY: the set lives through the call and has the size given.
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
+}
+
+/// Bytes that a file system has free for programs, and in all.
+pub fn disk_space(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: an all-zero statvfs is a valid value of this plain struct.
+    let mut found: libc::statvfs = unsafe { zeroed() };
+    // SAFETY: a text that ends with 0 and a struct of the type expected, both alive during the call.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut found) })?;
+    Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
 }
 
 /// Raises the limit of open files as far as this process may: its hard limit. Where that fails, what there is

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 const TOPIC: Field = may("topic", Shape::Text, "Topic. This or `topics` must be there.");
 const TOPICS: Field = may("topics", Shape::Text, "Several topics, separated by commas.");
-const CLIENT: Field = must("clientid", Shape::Name, "Client identifier.");
+/// The client that is meant.
+pub const CLIENT: Field = must("clientid", Shape::Name, "Client identifier.");
 const WISHED_QOS: Field = may("qos", QOS, "Quality of service; 0 where it is left out.");
 
 const PROPERTIES: Shape = Shape::Object(&[
@@ -25,7 +26,8 @@ const PROPERTIES: Shape = Shape::Object(&[
     may("user_properties", Shape::Map(&Shape::Any), "Names and values; what is no text is sent as JSON."),
 ]);
 
-const MESSAGE: Shape = Shape::Object(&[
+/// A message.
+pub const MESSAGE: Shape = Shape::Object(&[
     TOPIC,
     TOPICS,
     may("clientid", Shape::Text, "In whose name it is published; `system` where it is left out."),
@@ -35,7 +37,8 @@ const MESSAGE: Shape = Shape::Object(&[
     may("retain", Shape::Flag, "Whether it is retained."),
     may("properties", PROPERTIES, "Properties of 5.0."),
 ]);
-const SUBSCRIBE: Shape = Shape::Object(&[TOPIC, TOPICS, CLIENT, WISHED_QOS]);
+/// Subscriptions of a client.
+pub const SUBSCRIBE: Shape = Shape::Object(&[TOPIC, TOPICS, CLIENT, WISHED_QOS]);
 const UNSUBSCRIBE: Shape = Shape::Object(&[TOPIC, TOPICS, CLIENT]);
 
 const RESULTS: Reply = Reply::Json(Shape::Object(&[
@@ -116,7 +119,7 @@ fn topics(body: &Value) -> Result<Vec<String>, Fault> {
 }
 
 /// A message for each topic of a body; nothing is published when one of them is wrong.
-fn messages(body: &Value) -> Result<Vec<Outgoing>, Fault> {
+pub fn messages(body: &Value) -> Result<Vec<Outgoing>, Fault> {
     topics(body)?.into_iter().map(|topic| Outgoing::read(topic, body)).collect()
 }
 
@@ -149,7 +152,7 @@ fn told(results: Vec<(String, Result<(), Fault>)>) -> Answer {
 }
 
 /// The wishes of a body: one for each topic filter.
-fn wishes(body: &Value) -> Result<Vec<Wish>, Fault> {
+pub fn wishes(body: &Value) -> Result<Vec<Wish>, Fault> {
     let client_id = body["clientid"].as_str().unwrap_or_default();
     let wish = |filter| Wish::read(client_id, filter, body);
     Ok(topics(body)?.into_iter().map(wish).collect())
