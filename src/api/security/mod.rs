@@ -78,8 +78,8 @@ pub struct Security {
     tokens: Vec<[u8; 32]>,
     jwt: Jwt,
     proven: Proven,
-    hashing: Semaphore,
-    waiting: Semaphore,
+    hashing: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Security {
@@ -95,8 +95,8 @@ impl Security {
             tokens: options.bearer_tokens.iter().map(|token| sha256(token.text().as_bytes())).collect(),
             jwt: Jwt::new(options.jwt_secret.text(), options.jwt_public_key.as_deref())?,
             proven: Proven::new()?,
-            hashing: Semaphore::new(1),
-            waiting: Semaphore::new(HTTP_HASHES_WAITING_MAX),
+            hashing: Arc::new(Semaphore::new(1)),
+            waiting: Arc::new(Semaphore::new(HTTP_HASHES_WAITING_MAX)),
         })
     }
 
@@ -138,11 +138,17 @@ impl Security {
         if self.proven.contains(&plain, Instant::now()) {
             return Ok(());
         }
-        // Those who guess wait for each other, and no longer than there is room to wait.
-        let _place = self.waiting.try_acquire().map_err(|_| Cause::Busy)?;
-        let _turn = self.hashing.acquire().await.map_err(|_| Cause::Internal)?;
+        // Those who guess wait for each other, and only as many as there is room for.
+        let place = self.waiting.clone().try_acquire_owned().map_err(|_| Cause::Busy)?;
+        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Cause::Internal)?;
         let (users, name, password) = (users.clone(), name.to_vec(), password.to_vec());
-        let checked = tokio::task::spawn_blocking(move || passwords::check(&users, &name, &password)).await;
+        let check = move || {
+            // Held until the hash is done, also where whoever asked has gone meanwhile: else somebody who asks
+            // and goes, again and again, has any number of hashes made at once.
+            let _held = (place, turn);
+            passwords::check(&users, &name, &password)
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
         if !checked.map_err(|_| Cause::Internal)? {
             return Err(Cause::WrongCredentials.into());
         }
