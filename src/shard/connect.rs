@@ -8,7 +8,7 @@ use crate::codec::{
     ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode, Version,
 };
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::HAND_OVERS_MAX;
+use crate::limits::{HAND_OVERS_MAX, PACKET_BYTES_MAX};
 use crate::session::{Accepted, Link, Refusal, Session};
 use crate::session::{answer_terms, check_connect, connack_properties};
 use crate::time::Moment;
@@ -113,7 +113,11 @@ impl<I: Io<Handover>> Shard<I> {
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
         let (packet_bytes_max, problem_information) = answer_terms(connect);
-        let packet_bytes_max = packet_bytes_max.min(self.local.options.client_max_packet_size);
+        let packet_bytes_max = match packet_bytes_max.min(self.local.options.client_max_packet_size) {
+            // No packet is larger, so nothing needs to be compared.
+            PACKET_BYTES_MAX.. => u32::MAX,
+            less => less,
+        };
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
         link.problem_information = problem_information;
         if version == Version::V5 {
