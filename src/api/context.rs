@@ -1,6 +1,7 @@
 //! What every handler is given.
 
 use super::control::Order;
+use super::measure::Meter;
 use super::security::Security;
 use super::{Desk, HttpOptions, State};
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub struct Context {
     pub facts: Arc<Facts>,
     /// The thread that runs the broker.
     pub orders: mpsc::Sender<Order>,
+    /// Gathers what the shards measure.
+    pub meter: Meter,
     /// Who is let in.
     pub(super) door: Arc<Door>,
 }
@@ -47,7 +50,8 @@ impl Context {
     ) -> Context {
         let requests = Semaphore::new(crate::limits::HTTP_REQUESTS_MAX);
         let door = Door { options, security, requests, started: Instant::now() };
-        Context { desk, state, facts: Arc::new(facts), orders, door: Arc::new(door) }
+        let meter = Meter::new(desk.clone());
+        Context { desk, state, facts: Arc::new(facts), meter, orders, door: Arc::new(door) }
     }
 
     /// How long the API has been served.

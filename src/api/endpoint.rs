@@ -21,6 +21,9 @@ pub const TABLES: &[&[Endpoint]] = &[
     super::v4::messages::ENDPOINTS,
     super::v4::retained::ENDPOINTS,
     super::v4::control::ENDPOINTS,
+    super::measure::NAMED,
+    super::measure::PROMETHEUS,
+    super::measure::SHARDS,
     super::rmqtt::node::ENDPOINTS,
     super::rmqtt::clients::ENDPOINTS,
     super::rmqtt::subscriptions::ENDPOINTS,
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub causes: &'static [Cause],
     /// Whether it is served without credentials.
     pub open: bool,
+    /// Whether it is served without credentials on a loopback address.
+    pub near: bool,
     /// What serves it: `|| get(handler)`, with the one method of this row.
     pub serve: fn() -> MethodRouter<Context>,
 }
@@ -68,6 +73,7 @@ pub const ENDPOINT: Endpoint = Endpoint {
     answer: Reply::Json(Shape::Any),
     causes: &[],
     open: false,
+    near: false,
     serve: MethodRouter::new,
 };
 
@@ -138,8 +144,17 @@ pub fn all() -> impl Iterator<Item = (Dialect, &'static Endpoint)> {
 
 /// Whether this path is served without credentials.
 pub fn is_open(path: &str) -> bool {
+    is_any(path, |endpoint| endpoint.open)
+}
+
+/// Whether this path is served without credentials on a loopback address.
+pub fn is_near(path: &str) -> bool {
+    is_any(path, |endpoint| endpoint.near)
+}
+
+fn is_any(path: &str, which: fn(&Endpoint) -> bool) -> bool {
     let path = if path == "/" { path } else { path.strip_suffix('/').unwrap_or(path) };
-    all().any(|(dialect, endpoint)| endpoint.open && endpoint.at(dialect) == path)
+    all().any(|(dialect, endpoint)| which(endpoint) && endpoint.at(dialect) == path)
 }
 
 /// A router for all of them. A path is served with and without a slash at its end.
@@ -311,6 +326,7 @@ mod tests {
     #[test]
     fn open_paths_are_known_with_and_without_a_slash() {
         assert!(is_open("/health") && is_open("/ready/"));
+        assert!(is_near("/metrics/") && !is_near("/api/v4/metrics") && !is_open("/metrics"));
         assert!(!is_open("/api/openapi.json") && !is_open("/nowhere") && !is_open(""));
     }
 }

@@ -12,6 +12,7 @@ mod desk;
 pub mod dialect;
 pub mod endpoint;
 pub mod fault;
+pub mod measure;
 pub mod openapi;
 mod pages;
 pub mod probes;
@@ -52,6 +53,8 @@ pub struct HttpOptions {
     pub hosts: Vec<Box<str>>,
     /// Bytes of a request's body at most.
     pub max_body_bytes: u64,
+    /// Whether `/metrics` is served without credentials also where other machines reach it.
+    pub open_metrics: bool,
 }
 
 impl HttpOptions {
@@ -80,6 +83,7 @@ impl Default for HttpOptions {
             jwt_public_key: None,
             hosts: Vec::new(),
             max_body_bytes: HTTP_BODY_BYTES_DEFAULT,
+            open_metrics: false,
         }
     }
 }

@@ -93,8 +93,10 @@ impl Api {
         facts: Facts,
         orders: mpsc::Sender<Order>,
     ) {
-        let routes = routes(Context::new(desk, state.clone(), facts, orders, (self.options, self.security)));
+        let context = Context::new(desk, state.clone(), facts, orders, (self.options, self.security));
         let mut tasks = JoinSet::new();
+        tasks.spawn(context.meter.clone().run(state.clone()));
+        let routes = routes(context);
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
                 Ok(listener) => drop(tasks.spawn(accept(listener, routes.clone(), state.clone()))),
@@ -129,10 +131,16 @@ async fn admit(Given(context): Given<Context>, request: Request, next: Next) -> 
     };
     let answer = async {
         let headers = request.headers();
-        if !endpoint::is_open(request.uri().path()) {
-            if let Some(Local(local)) = request.extensions().get::<Local>() {
-                guard(request.method(), headers, *local, &context.door.options.hosts)?;
+        let path = request.uri().path();
+        let local = request.extensions().get::<Local>().map(|local| local.0);
+        if !endpoint::is_open(path) {
+            if let Some(local) = local {
+                guard(request.method(), headers, local, &context.door.options.hosts)?;
             }
+        }
+        let near = context.door.options.open_metrics
+            || local.is_some_and(|local| local.ip().to_canonical().is_loopback());
+        if !endpoint::is_open(path) && !(near && endpoint::is_near(path)) {
             let credentials = headers.get(AUTHORIZATION).map(|value| value.as_bytes().to_vec());
             context.door.security.check(credentials.as_deref()).await?;
         }
@@ -202,7 +210,7 @@ async fn connection(stream: TcpStream, routes: Router, mut state: watch::Receive
     }
 }
 
-async fn stopped(state: &mut watch::Receiver<State>) {
+pub(super) async fn stopped(state: &mut watch::Receiver<State>) {
     // An error means that the sender is gone, which is the end as well.
     let _ = state.wait_for(|state| *state == State::Stopped).await;
 }

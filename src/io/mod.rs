@@ -12,6 +12,7 @@
 mod buffers;
 mod driver;
 mod epoll;
+mod host;
 mod inherit;
 mod leases;
 pub mod net;
@@ -24,6 +25,7 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
+pub use host::disk_bytes;
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
 pub use net::{

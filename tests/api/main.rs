@@ -10,6 +10,7 @@ mod common;
 
 mod control;
 mod desk;
+mod metrics;
 mod rmqtt;
 mod v4_broker;
 mod v4_clients;

@@ -1,0 +1,30 @@
+//! What the kernel says about the machine and has no file for.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes that are free for us, and all bytes, of the file system that `path` is on.
+pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all zeros is a value of it, which the call fills.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a terminated path, and room for the answer.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
+        return None;
+    }
+    let unit = found.f_frsize as u64;
+    Some((found.f_bavail as u64 * unit, found.f_blocks as u64 * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_has_room_and_what_is_not_there_has_none() {
+        let (free, all) = disk_bytes(Path::new("/")).expect("a file system");
+        assert!(all > 0 && free <= all);
+        assert_eq!(disk_bytes(Path::new("/no such folder")), None);
+    }
+}
