@@ -277,6 +277,7 @@ table! {
     Counter connect_timeouts "Connections closed because no CONNECT came in time.",
     Counter authentications "CONNECTs whose client was judged.",
     Counter anonymous "CONNECTs accepted without a user name.",
+    Counter anonymous_refused "CONNECTs refused because they had no user name.",
     Counter connects "Connections that got a CONNACK of success.",
     Counter connect_errors "CONNECTs that were refused.",
     Counter connect_denied "CONNECTs that were refused for their credentials.",

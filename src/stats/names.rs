@@ -98,7 +98,7 @@ fn packets_out(s: &Snapshot, packet: usize) -> u64 {
 /// RMQTT's metrics, for `/api/v1/metrics`, `/api/v2/metrics` and its Prometheus page.
 pub const RMQTT_METRICS: &[Line] = &[
     ("client.auth.anonymous", |s| s.counters.anonymous),
-    ("client.auth.anonymous.error", nothing),
+    ("client.auth.anonymous.error", |s| s.counters.anonymous_refused),
     ("client.authenticate", |s| s.counters.authentications),
     ("client.connack", |s| packets_out(s, CONNACK)),
     ("client.connack.auth.error", |s| s.counters.connect_denied),

@@ -96,7 +96,12 @@ impl Page {
             Kind::Counter => ("_total", "counter"),
             Kind::Gauge | Kind::Peak | Kind::Replica => ("", "gauge"),
         };
-        let name = format!("ringmq_{}{suffix}", family.name);
+        // Prometheus' unit of time is the second.
+        let micros = family.name.strip_suffix("_us_max");
+        let name = micros.map_or_else(
+            || format!("ringmq_{}{suffix}", family.name),
+            |name| format!("ringmq_{name}_longest_seconds"),
+        );
         self.family(&name, kind, family.doc);
         for (shard, cells) in cells.enumerate() {
             let shard = shard.to_string();
@@ -104,7 +109,9 @@ impl Page {
                 let mut labels = vec![("shard", &*shard)];
                 labels.extend(family.labels(cell).map(|label| -> (&str, &str) { label }));
                 // A packet that cannot come, a source that has none: only what counts something is there.
-                if cells.len() == 1 || *value > 0 {
+                if micros.is_some() {
+                    self.sample(&name, &labels, *value as f64 / 1e6);
+                } else if cells.len() == 1 || *value > 0 {
                     self.sample(&name, &labels, value);
                 }
             }
