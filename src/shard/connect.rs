@@ -73,7 +73,11 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.counters.authentications += 1;
         let accepted = match check_connect(connect, key, &self.local.options) {
             Ok(accepted) => accepted,
-            Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
+            Err(refusal) => {
+                let anonymous = connect.username.is_none() && !self.local.options.allow_anonymous;
+                self.local.counters.anonymous_refused += u64::from(anonymous);
+                return Ok(self.refuse(conn, version, &refusal));
+            }
         };
         if self.drain.is_some() {
             let text = "the broker is shutting down".into();
