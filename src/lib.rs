@@ -36,4 +36,5 @@ pub mod config;
 
 pub mod bench;
 pub mod broker;
+pub mod ctl;
 pub mod tune;

@@ -123,6 +123,8 @@ pub const DESK_ROW_COST: usize = 12;
 pub const DESK_PAGE_ROWS_MAX: usize = 1_000;
 /// Small questions of the management thread that one tick answers.
 pub const TICK_DESK_ASKS: usize = 16;
+/// Milliseconds that `ringmq ctl` waits for an answer.
+pub const CTL_ANSWER_MS_MAX: u64 = 30_000;
 /// Milliseconds between two samples of what the shards measure.
 pub const METER_SAMPLE_MS: u64 = 1_000;
 /// Questions that the management thread has under way with all shards together.

@@ -7,6 +7,7 @@ use operate::{End, become_anew, operate};
 use ringmq::api::hash_password;
 use ringmq::bench::{BenchArgs, bench};
 use ringmq::config::{Config, Fault, Sources, document, key_list};
+use ringmq::ctl::{CtlArgs, ctl};
 use ringmq::heap::Allocator;
 use ringmq::log::Log;
 use ringmq::tune::{TuneArgs, tune};
@@ -57,6 +58,8 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Looks at a running broker and manages it, through its HTTP API.
+    Ctl(Box<CtlArgs>),
     /// Prints the version.
     Version,
 }
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Some(Command::Tune(arguments)) => tune(&arguments),
         Some(Command::Man) => print(manual().trim_end()),
         Some(Command::Completions { shell }) => print(completions(shell).trim_end()),
+        Some(Command::Ctl(arguments)) => ctl(&arguments),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -59,6 +59,11 @@ impl Context {
         self.door.started.elapsed()
     }
 
+    /// Seconds between two rounds of `$SYS`; 0 = none.
+    pub(super) fn sys_interval_s(&self) -> u32 {
+        self.door.options.sys_interval_s
+    }
+
     /// Bytes of a body at most.
     pub fn body_bytes_max(&self) -> usize {
         usize::try_from(self.door.options.max_body_bytes).unwrap_or(usize::MAX)

@@ -21,6 +21,7 @@ mod rmqtt;
 pub mod security;
 mod serve;
 pub mod shape;
+mod sys;
 pub mod times;
 pub mod v4;
 
@@ -55,6 +56,8 @@ pub struct HttpOptions {
     pub max_body_bytes: u64,
     /// Whether `/metrics` is served without credentials also where other machines reach it.
     pub open_metrics: bool,
+    /// Seconds between two rounds of what the broker publishes below `$SYS/`; 0 = none.
+    pub sys_interval_s: u32,
 }
 
 impl HttpOptions {
@@ -84,6 +87,7 @@ impl Default for HttpOptions {
             hosts: Vec::new(),
             max_body_bytes: HTTP_BODY_BYTES_DEFAULT,
             open_metrics: false,
+            sys_interval_s: 60,
         }
     }
 }

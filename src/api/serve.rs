@@ -95,7 +95,7 @@ impl Api {
     ) {
         let context = Context::new(desk, state.clone(), facts, orders, (self.options, self.security));
         let mut tasks = JoinSet::new();
-        tasks.spawn(context.meter.clone().run(state.clone()));
+        tasks.spawn(super::sys::run(context.clone()));
         let routes = routes(context);
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
@@ -133,14 +133,13 @@ async fn admit(Given(context): Given<Context>, request: Request, next: Next) -> 
         let headers = request.headers();
         let path = request.uri().path();
         let local = request.extensions().get::<Local>().map(|local| local.0);
-        if !endpoint::is_open(path) {
-            if let Some(local) = local {
-                guard(request.method(), headers, local, &context.door.options.hosts)?;
-            }
+        let open = endpoint::is_open(path);
+        if let Some(local) = local.filter(|_| !open) {
+            guard(request.method(), headers, local, &context.door.options.hosts)?;
         }
         let near = context.door.options.open_metrics
             || local.is_some_and(|local| local.ip().to_canonical().is_loopback());
-        if !endpoint::is_open(path) && !(near && endpoint::is_near(path)) {
+        if !(open || near && endpoint::is_near(path)) {
             let credentials = headers.get(AUTHORIZATION).map(|value| value.as_bytes().to_vec());
             context.door.security.check(credentials.as_deref()).await?;
         }

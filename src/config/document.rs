@@ -23,6 +23,7 @@ const INTRODUCTION: &str = "\
 const SECTIONS: &[(&str, &str)] = &[
     ("mqtt", "Clients, sessions and messages."),
     ("node", "How this broker is called."),
+    ("sys", "The values that the broker publishes itself."),
     ("broker", "Threads, sockets and the kernel."),
     ("log", "What is written about it all."),
     (

@@ -202,6 +202,10 @@ pub const KEYS: &[Key] = keys! {
         "Names, beside localhost, by which a loopback address may be called, such as that of a reverse proxy, and whose web pages may send requests that change something. `*` is any.";
     "http.max_body_bytes" http.max_body_bytes RESTART number("bytes", 1_024, 1 << 30),
         "Largest body of a request; a larger one is answered with 413.";
+    "sys.interval_s" http.sys_interval_s RESTART number("seconds", 0, 86_400),
+        "Time between two rounds of the values that are published below `$SYS/`, while somebody is subscribed to them; 0: none are.";
+    "sys.local_only" mqtt.sys_local_only LIVE Kind::Flag,
+        "Whether only clients of this machine may subscribe to filters that begin with `$SYS`.";
     "http.open_metrics" http.open_metrics RESTART Kind::Flag,
         "Whether `/metrics` needs no credentials on any address; on a loopback address it never does.";
 };

@@ -65,6 +65,8 @@ pub struct Options {
     pub max_properties: u32,
     /// Whether a client may come without a user name.
     pub allow_anonymous: bool,
+    /// Whether only clients of this machine may subscribe to filters that begin with `$SYS`.
+    pub sys_local_only: bool,
     /// QoS 1 and 2 messages to a client that are not acknowledged yet.
     pub max_inflight: u16,
     /// Messages that a session queues.
@@ -128,6 +130,7 @@ impl Default for Options {
             client_max_packet_size: PACKET_BYTES_MAX,
             max_properties: 0,
             allow_anonymous: true,
+            sys_local_only: true,
             max_inflight: 32,
             max_mqueue: 1000,
             max_mqueue_bytes: 16 << 20,

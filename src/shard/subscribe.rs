@@ -136,6 +136,11 @@ impl<I: Io<Handover>> Shard<I> {
         if !to.filter.is_exact() && !o.wildcard_available {
             return Ok(ReasonCode::WILDCARD_NOT_SUPPORTED);
         }
+        let of_broker = to.filter.as_str().starts_with("$SYS");
+        if of_broker && o.sys_local_only && !self.is_local(conn) {
+            self.local.counters.subscribe_denied += 1;
+            return Ok(ReasonCode::NOT_AUTHORIZED);
+        }
         let qos = options.qos.min(o.qos_max());
         let max_subscriptions = o.max_subscriptions as usize;
         let Some(session) = self.local.sessions.get(index) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
@@ -172,6 +177,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.mesh.broadcast(|| Control::RouteFull(route.clone()));
             }
         }
+        self.local.counters.sys_subscribes += u64::from(of_broker);
         let wants_retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => !added.existed,
@@ -183,6 +189,12 @@ impl<I: Io<Handover>> Shard<I> {
         }
         debug_assert!(self.local.conns.get(conn).is_some());
         Ok(granted(qos))
+    }
+
+    /// Whether a client is on this machine, as far as is known.
+    fn is_local(&self, conn: Conn) -> bool {
+        let peer = self.local.conns.get(conn).and_then(|c| c.peer());
+        peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
     }
 
     pub(super) fn handle_unsubscribe(&mut self, conn: Conn, u: &Unsubscribe) -> Result<Next, Fault> {

@@ -255,6 +255,7 @@ table! {
     Counter subscribed "Topic filters of SUBSCRIBE that were granted.",
     Counter subscribe_errors "Topic filters of SUBSCRIBE that were refused.",
     Counter subscribe_denied "Topic filters of SUBSCRIBE that were refused because the client may not subscribe to them.",
+    Counter sys_subscribes "Topic filters of SUBSCRIBE that were granted and begin with $SYS.",
     Counter unsubscribes "Topic filters of UNSUBSCRIBE.",
     Counter unsubscribed "Subscriptions that UNSUBSCRIBE ended.",
     Counter sends "Sends handed to the driver.",

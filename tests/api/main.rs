@@ -11,6 +11,7 @@ mod common;
 mod control;
 mod desk;
 mod metrics;
+mod sys;
 mod rmqtt;
 mod v4_broker;
 mod v4_clients;

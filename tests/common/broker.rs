@@ -77,7 +77,8 @@ impl Broker {
         }
         command.args(["--mqtt", "127.0.0.1:0", "--http", http]);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
-        let usual = [("broker.pin", "false"), ("log.level", "info")];
+        // What the broker publishes itself would come between what a test expects.
+        let usual = [("broker.pin", "false"), ("log.level", "info"), ("sys.interval_s", "0")];
         let chosen = |name| settings.iter().any(|(key, _)| *key == name);
         for (key, value) in settings.iter().chain(usual.iter().filter(|(key, _)| !chosen(*key))) {
             command.args(["--set", &format!("{key}={value}")]);

@@ -178,7 +178,8 @@ fn options(settings: &[(&str, &str)]) -> Options {
     let owned = |(key, value): &(&str, &str)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned());
     let sources = Sources { arguments: settings.iter().map(owned).collect(), ..Sources::default() };
     let loaded = Config::load(&sources).unwrap_or_else(|faults| panic!("{settings:?}: {faults:?}"));
-    loaded.config.mqtt
+    // No simulated peer has an address.
+    Options { sys_local_only: false, ..loaded.config.mqtt }
 }
 
 /// A machine with a broker, which peers drive.

@@ -10,15 +10,14 @@ pub use names::ENDPOINTS as NAMED;
 pub use prometheus::ENDPOINTS as PROMETHEUS;
 pub use shards::ENDPOINTS as SHARDS;
 
-use super::serve::stopped;
-use super::{Away, Desk, State};
+use super::{Away, Desk};
 use crate::desk::Ask;
 use crate::limits::METER_SAMPLE_MS;
 use crate::stats::{Gauges, Snapshot};
 use process::{Process, Usage};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, watch};
+use std::time::Instant;
+use tokio::sync::Mutex;
 
 /// Gathers what the shards measure. The one asker of [`Ask::Snapshot`], for it keeps what was held at most.
 #[derive(Clone, Debug)]
@@ -92,18 +91,6 @@ impl Meter {
         kept.count_handshakes(total.counters.connects + total.counters.connect_errors);
         let process = kept.usage.look();
         Ok(Sample { shards, total, handshakes: kept.rate, process })
-    }
-
-    /// Samples at intervals until the broker stops.
-    pub(super) async fn run(self, mut state: watch::Receiver<State>) {
-        let mut ticks = tokio::time::interval(Duration::from_millis(METER_SAMPLE_MS));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => if self.sample().await.is_err() { return },
-                () = stopped(&mut state) => return,
-            }
-        }
     }
 }
 

@@ -107,7 +107,9 @@ impl Page {
             let shard = shard.to_string();
             for (cell, value) in cells.iter().enumerate() {
                 let mut labels = vec![("shard", &*shard)];
-                labels.extend(family.labels(cell).map(|label| -> (&str, &str) { label }));
+                for (key, text) in family.labels(cell) {
+                    labels.push((key, text));
+                }
                 // A packet that cannot come, a source that has none: only what counts something is there.
                 if micros.is_some() {
                     self.sample(&name, &labels, *value as f64 / 1e6);

@@ -96,7 +96,7 @@ fn row(totals: &Totals, shard: &Snapshot) -> Value {
             "deliveries": record.longest.deliveries,
         },
         "parts_ns": parts(record),
-        "memory": {"routes": totals.routes.bytes, "retained": totals.retained.1},
+        "memory": {"routes": totals.routes.bytes(), "retained": totals.retained.1},
     })
 }
 
