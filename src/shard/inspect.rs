@@ -2,7 +2,7 @@
 
 use super::{Handover, Shard};
 use crate::io::{Io, ShardId};
-use crate::stats::{Counters, Gauges, Ledger};
+use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::trie::{Matches, Stats};
 
 /// What a shard holds at one moment.
@@ -91,6 +91,25 @@ impl<I: Io<Handover>> Shard<I> {
             ledger: &self.local.ledger,
             gauges: &self.local.gauges,
         }
+    }
+
+    /// The rows of memory that are counted in small pieces: as they were kept, and brought up to date.
+    #[doc(hidden)]
+    pub fn recount(&mut self) -> (Memory, Memory) {
+        let kept = self.local.memory.clone();
+        let mut now = kept.clone();
+        for index in 0..self.local.sessions.end() {
+            if let Some(session) = self.local.sessions.get_mut(index) {
+                session.count(&mut now);
+            }
+        }
+        for conn in 0..self.local.conns.end() {
+            if let Some(connection) = self.local.conns.get_mut(conn) {
+                connection.count(&mut now);
+            }
+        }
+        self.local.memory = now.clone();
+        (kept, now)
     }
 
     fn session_view(&self, index: u32) -> Option<SessionView> {

@@ -57,6 +57,8 @@ impl World {
             let left = node.borrow().shard.inspect().unfinished;
             assert!(left.is_empty(), "shard {at} sleeps, and has {left:?} left");
             check_gauges(at, &node.borrow().shard.inspect());
+            let (kept, now) = node.borrow_mut().shard.recount();
+            assert_eq!(kept, now, "shard {at} keeps another ledger of memory than there is memory");
         }
         let sessions = self.sessions();
         let mut names = BTreeSet::new();

@@ -9,6 +9,7 @@ use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::{note, trace};
+use ringmq::stats::Memory;
 use std::rc::Rc;
 
 /// Steps of the scheduler before a run counts as one that does not come to rest.
@@ -320,7 +321,8 @@ impl World {
         self.advance(now + 110_000_000);
         self.run_until_rest(|_| true);
         for (at, node) in self.machine.nodes.iter().enumerate() {
-            let node = node.borrow();
+            let mut node = node.borrow_mut();
+            assert_eq!(node.shard.recount().0, Memory::default(), "shard {at} counts memory that is gone");
             let seen = node.shard.inspect();
             assert_eq!(seen.sessions, [], "shard {at} keeps sessions");
             assert_eq!(seen.unfinished, [""; 0], "shard {at} has work left");
