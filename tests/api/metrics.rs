@@ -240,8 +240,8 @@ fn prometheus_needs_no_credentials_on_loopback_and_nobody_else_gets_in() {
 fn the_flight_recorder_shows_each_shard() {
     served(&[], |broker, http| {
         let _peers = traffic(broker);
-        let shards = http.json("/api/v4/shards")["data"].clone();
-        let shards = shards.as_array().unwrap();
+        let told = http.json("/api/v4/shards");
+        let shards = told["data"].as_array().unwrap();
         assert_eq!(shards.len(), 3);
         let sum =
             |pointer: &str| shards.iter().map(|s| s.pointer(pointer).unwrap().as_u64().unwrap()).sum::<u64>();
@@ -251,6 +251,15 @@ fn the_flight_recorder_shows_each_shard() {
             assert!(!shard["driver"].as_str().unwrap().is_empty());
             assert!(shard["longest_tick"]["took_ns"].as_u64() <= shard["tick_ns"]["max"].as_u64());
             assert!(shard["parts_ns"]["events"]["max"].is_u64());
+            assert!(shard["memory"]["rings"].as_u64() < shard["memory"]["total"].as_u64());
         }
+        // What shards share counts once, so all together hold no more than the sum.
+        let (all, summed) = (told["memory"]["total"].as_u64().unwrap(), sum("/memory/total"));
+        assert!(all <= summed && all > summed / 3, "{all} of {summed}");
+        let each = |name: &str| told["bytes_each"][name].as_f64().unwrap();
+        assert!(
+            each("connection") > 160.0 && each("session") > 112.0 && each("subscription") > 12.0,
+            "{told}"
+        );
     });
 }

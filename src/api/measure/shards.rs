@@ -6,7 +6,7 @@ use crate::api::endpoint::{ENDPOINT, Endpoint, Reply};
 use crate::api::fault::Fault;
 use crate::api::shape::{COUNT, Shape, must};
 use crate::desk::{Ask, Totals};
-use crate::stats::{Family, Histogram, LossCause, Part, Record, SAMPLE_EVERY, Snapshot};
+use crate::stats::{Family, Gauges, Histogram, LossCause, Memory, Part, Record, SAMPLE_EVERY, Snapshot};
 use axum::extract::State;
 use axum::routing::get;
 use serde_json::{Map, Value, json};
@@ -46,7 +46,11 @@ const SHARD: Shape = Shape::Object(&[
         Shape::Map(&Shape::Map(&Shape::Number)),
         "Nanoseconds of each part of a tick, of one tick of 64.",
     ),
-    must("memory", Shape::Map(&COUNT), "Bytes that it reckons."),
+    must(
+        "memory",
+        Shape::Map(&COUNT),
+        "Bytes that it holds, by what they are for, and their total. Message bodies count once for the process.",
+    ),
 ]);
 
 /// Shards.
@@ -58,6 +62,12 @@ pub const ENDPOINTS: &[Endpoint] = &[Endpoint {
     answer: Reply::Json(Shape::Object(&[
         must("code", Shape::Integer(0, 0), "Result code."),
         must("data", Shape::List(&SHARD), "One for each shard."),
+        must("memory", Shape::Map(&COUNT), "Bytes of all shards, by what they are for, and their total."),
+        must(
+            "bytes_each",
+            Shape::Map(&Shape::Number),
+            "Bytes of one connection, session, subscription, queued message and retained message, on average.",
+        ),
     ])),
     serve: || get(list),
     ..ENDPOINT
@@ -66,12 +76,27 @@ pub const ENDPOINTS: &[Endpoint] = &[Endpoint {
 async fn list(State(cx): State<Context>) -> Result<Answer, Fault> {
     let totals = cx.desk.ask_all(Ask::Totals).await?;
     let sample = cx.meter.sample().await?;
+    let weights = cx.desk.ask_all(Ask::Weight).await?;
+    let shards = totals.iter().zip(&sample.shards).zip(&weights);
     let rows: Vec<Value> =
-        totals.iter().zip(&sample.shards).map(|(totals, shard)| row(totals, shard)).collect();
-    Ok(Answer(json!({"code": 0, "data": rows})))
+        shards.map(|((totals, shard), weight)| row(totals, shard, &weight.memory)).collect();
+    let (mut memory, mut gauges) = (Memory::default(), Gauges::default());
+    for weight in &weights {
+        memory.add(&weight.memory);
+        gauges.add(&weight.gauges);
+    }
+    let each =
+        memory.each(&gauges).map(|(name, _, bytes)| (name.replace(' ', "_"), three_digits(bytes).into()));
+    let each: Map<_, _> = each.collect();
+    Ok(Answer(json!({"code": 0, "data": rows, "memory": bytes(&memory), "bytes_each": each})))
 }
 
-fn row(totals: &Totals, shard: &Snapshot) -> Value {
+fn bytes(memory: &Memory) -> Map<String, Value> {
+    let rows = memory.iter().map(|(name, bytes)| (name.to_owned(), bytes.into()));
+    rows.chain([("total".to_owned(), memory.total().into())]).collect()
+}
+
+fn row(totals: &Totals, shard: &Snapshot, memory: &Memory) -> Value {
     let record = &shard.record;
     let counters = &shard.counters;
     let losses =
@@ -96,7 +121,7 @@ fn row(totals: &Totals, shard: &Snapshot) -> Value {
             "deliveries": record.longest.deliveries,
         },
         "parts_ns": parts(record),
-        "memory": {"routes": totals.routes.bytes(), "retained": totals.retained.1},
+        "memory": bytes(memory),
     })
 }
 
@@ -134,7 +159,11 @@ fn spread(h: &Histogram) -> Value {
 
 /// To three digits behind the point; 0 of nothing.
 fn ratio(sum: u64, count: u64) -> f64 {
-    if count == 0 { 0.0 } else { (sum as f64 / count as f64 * 1_000.0).round() / 1_000.0 }
+    if count == 0 { 0.0 } else { three_digits(sum as f64 / count as f64) }
+}
+
+fn three_digits(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
 }
 
 fn parts(record: &Record) -> Map<String, Value> {
