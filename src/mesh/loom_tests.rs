@@ -5,13 +5,13 @@
 
 use super::*;
 use crate::message::{Head, Message, MessageRef, QoS};
-use crate::time::Moment;
+use crate::stats::Source;
 
 const A: ShardId = 0;
 const B: ShardId = 1;
 
 fn envelope() -> Envelope {
-    let head = Head { qos: QoS::AtMostOnce, retain: false, expires: Moment::NEVER, publisher: 0 };
+    let head = Head::new(QoS::AtMostOnce, false, 0, Source::Client);
     let message = Message::new(&MessageRef { topic: "t", properties: b"", payload: b"", head });
     Envelope { message, picks: None, normal: true }
 }
@@ -28,7 +28,7 @@ fn announce() -> Control {
 
 /// What a tick does with what came in: how many control messages and envelopes, and whom it wakes.
 fn drain(end: &mut Mesh, from: ShardId) -> (usize, usize, u64) {
-    end.read_tails();
+    end.read_tails(|| ());
     let controls = std::iter::from_fn(|| end.next_control()).count();
     let envelopes = std::iter::from_fn(|| end.next_data(from)).count();
     (controls, envelopes, end.flush())
