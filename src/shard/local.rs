@@ -234,7 +234,7 @@ impl Local {
             None => session.deliver(offer, None, &mut ctx),
             Some(connection) => {
                 let offered = session.deliver(offer, Some(&mut connection.link), &mut ctx);
-                note_output(connection, conn.unwrap_or_default(), &mut self.dirty, &mut self.memory);
+                mark_output(connection, conn.unwrap_or_default(), &mut self.dirty);
                 offered
             }
         };
@@ -316,7 +316,7 @@ impl Local {
         link.out.extend_from_slice(frame);
         link.traffic.send_pkt += 1;
         link.traffic.send_msg += 1;
-        note_output(connection, conn, &mut self.dirty, &mut self.memory);
+        mark_output(connection, conn, &mut self.dirty);
         self.counters.packets_out[PacketType::Publish as usize] += 1;
         surroundings!(self).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
         true
@@ -400,6 +400,11 @@ pub(super) struct Terms<'a> {
 
 fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>, memory: &mut Memory) {
     connection.count(memory);
+    mark_output(connection, conn, dirty);
+}
+
+/// The same for a delivery, of which a tick may have many for one connection: the flush counts what it owns.
+fn mark_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
     if !connection.dirty && !connection.link.out.is_empty() {
         connection.dirty = true;
         dirty.push(conn);

@@ -537,6 +537,7 @@ impl<I: Io<Handover>> Shard<I> {
             let Some(c) = self.local.conns.get_mut(conn) else { continue };
             c.dirty = false;
             if c.busy || c.shut || c.link.out.is_empty() {
+                c.count(&mut self.local.memory);
                 continue;
             }
             c.busy = true;
