@@ -127,7 +127,7 @@ fn a_run_that_cannot_be_set_up_ends_with_2_and_says_why() {
     taken.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
     let port = taken.local_addr().expect("bound").port();
     for &driver in DRIVERS {
-        let output = bench(port, driver, &["conn", "-c", "3", "--connect-timeout", "1"]);
+        let output = bench(port, driver, &["conn", "-c", "3", "--connect-timeout", "3"]);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains("0 of 3 clients") && told.contains("Connection refused"), "{told}");
@@ -156,7 +156,7 @@ fn a_server_that_refuses_or_talks_nonsense_is_named_as_the_cause() {
         });
         for &driver in DRIVERS {
             let output =
-                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "1", "--no-reconnect"]);
+                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "10", "--no-reconnect"]);
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{told}");
             assert!(told.contains(&format!("2 x {cause}")), "{cause}: {told}");

@@ -1,7 +1,11 @@
 //! What a process uses, and what the kernel uses for sockets, as `/proc` tells.
 
 use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::time::Instant;
+
+/// A connected socket in the kernel's tables (`TCP_ESTABLISHED`).
+const ESTABLISHED: &str = "01";
 
 /// CPU and memory of a process at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -83,11 +87,36 @@ impl Sockets {
     }
 }
 
-/// Objects of the kernel for open files, direct descriptors included; 0 where it does not tell.
-pub fn open_files() -> u64 {
-    let text = fs::read_to_string("/proc/slabinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("filp "));
-    line.and_then(|line| field(line, "filp ")).unwrap_or_default()
+/// Ends of established TCP connections to or from this port in this network namespace which a process has accepted or
+/// opened: one that waits in a backlog has no inode yet. `None` where `/proc` does not tell.
+pub fn held_ends(port: u16) -> Option<u64> {
+    let mut held = 0;
+    for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        match fs::File::open(path) {
+            Ok(file) => held += count_ends(BufReader::with_capacity(1 << 18, file), port).ok()?,
+            // A kernel without IPv6.
+            Err(e) if e.kind() == ErrorKind::NotFound && path.ends_with('6') => {}
+            Err(_) => return None,
+        }
+    }
+    Some(held)
+}
+
+/// The same in one table of the kernel, in which others may come and go while it is read.
+fn count_ends(mut table: impl BufRead, port: u16) -> std::io::Result<u64> {
+    let suffix = format!(":{port:04X}");
+    let mut held = 0;
+    let mut line = String::new();
+    while table.read_line(&mut line)? > 0 {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, remote, state) = (words.next(), words.next(), words.next());
+        let ours = [local, remote].iter().flatten().any(|address| address.ends_with(&suffix));
+        if ours && state == Some(ESTABLISHED) && words.nth(5).is_some_and(|inode| inode != "0") {
+            held += 1;
+        }
+        line.clear();
+    }
+    Ok(held)
 }
 
 fn first_number(text: &str) -> Option<u64> {
@@ -103,6 +132,19 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn an_end_is_held_once_it_is_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(held_ends(address.port()), Some(1), "the other end is in the backlog");
+        let accepted = listener.accept().unwrap();
+        assert_eq!(held_ends(address.port()), Some(2));
+        drop((client, accepted));
+        assert_eq!(held_ends(address.port()), Some(0), "both have been closed");
+    }
 
     /// A process of its own: the threads of other tests end when they like, and take their time with them.
     #[test]
