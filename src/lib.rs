@@ -24,6 +24,7 @@ pub mod mesh;
 pub mod retained;
 
 pub mod desk;
+pub mod listener;
 pub mod router;
 pub mod session;
 

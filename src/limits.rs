@@ -91,12 +91,18 @@ pub const RETAINED_SWEEP_STEPS: usize = 1_024;
 pub const FULL_RETRY_MS: u64 = 50;
 /// Capacity above which an empty reassembly buffer is given back.
 pub const PENDING_KEEP_BYTES: usize = 4_096;
-/// TCP keepalive of accepted sockets: seconds of silence before the first probe.
-pub const TCP_KEEPALIVE_IDLE_S: i32 = 60;
+/// Listeners at most: their number is one byte in a session.
+pub const LISTENERS_MAX: usize = 255;
+/// Bytes of the name of a listener or a zone.
+pub const LISTENER_NAME_BYTES_MAX: usize = 64;
+/// Connections that may wait to be accepted, for each listener and shard, unless configured otherwise.
+pub const BACKLOG_DEFAULT: u32 = 4_096;
+/// TCP keepalive of accepted sockets, unless configured otherwise: seconds of silence before the first probe.
+pub const TCP_KEEPALIVE_IDLE_S: u16 = 60;
 /// Seconds between two keepalive probes.
-pub const TCP_KEEPALIVE_INTERVAL_S: i32 = 10;
+pub const TCP_KEEPALIVE_INTERVAL_S: u16 = 10;
 /// Unanswered keepalive probes after which a connection is dead.
-pub const TCP_KEEPALIVE_PROBES: i32 = 6;
+pub const TCP_KEEPALIVE_PROBES: u8 = 6;
 /// Connections that a shard takes from one listener in one turn, and names at once.
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Receives of the epoll driver in one turn.

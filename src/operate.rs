@@ -64,7 +64,7 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         drop(ordered);
         let mut handed_on = http_sockets;
         if let Reason::Restart = reason {
-            let kept = broker.hand_on(&config.broker);
+            let kept = broker.hand_on();
             handed_on.extend(kept.map_err(|error| format!("cannot keep the MQTT listeners: {error}"))?);
             // The program that comes next tells that it is ready.
             service.notify.reloading();
@@ -106,21 +106,19 @@ pub fn become_anew(sockets: &[(Role, OwnedFd)]) -> String {
 fn facts(config: &Config, broker: &Broker, api: &Api) -> Facts {
     Facts {
         node: config.node.clone(),
-        mqtt: broker.addresses().to_vec(),
+        mqtt: broker.served().to_vec(),
         http: api.addresses(),
         description: broker.describe().to_owned(),
     }
 }
 
 fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
-    let list = |addrs: &[std::net::SocketAddr]| {
-        let texts: Vec<_> = addrs.iter().map(ToString::to_string).collect();
-        if texts.is_empty() { "off".to_owned() } else { texts.join(", ") }
-    };
-    let (mqtt, http) = (list(broker.addresses()), list(&api.addresses()));
+    let list = |texts: Vec<String>| if texts.is_empty() { "off".to_owned() } else { texts.join(", ") };
+    let mqtt = list(broker.served().iter().map(ToString::to_string).collect());
+    let http = list(api.addresses().iter().map(ToString::to_string).collect());
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
-    if broker.addresses().iter().any(|addr| !addr.ip().is_loopback()) {
+    if broker.served().iter().any(|served| !served.addr.ip().is_loopback()) {
         tracing::warn!("there is no authentication of MQTT clients yet: open to anyone who can reach it");
     }
     if let Some(addr) = http_options.reachable() {
@@ -264,11 +262,7 @@ impl Running<'_> {
     }
 
     /// Changes settings, all of them or none, on every shard before it returns.
-    async fn change(
-        &mut self,
-        wanted: &Map<String, Value>,
-        keep: bool,
-    ) -> Result<Vec<&'static str>, Refused> {
+    async fn change(&mut self, wanted: &Map<String, Value>, keep: bool) -> Result<Vec<String>, Refused> {
         let (next, assigned) = self.config.changed(wanted).map_err(Refused::Bad)?;
         if keep {
             self.sources.may_keep(&assigned).map_err(Refused::Bad)?;

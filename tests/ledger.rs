@@ -129,7 +129,7 @@ impl Bench {
     }
 
     fn connect(&self, client_id: &str, clean: bool) -> TcpStream {
-        let mut stream = TcpStream::connect(self.broker.addresses()[0]).unwrap();
+        let mut stream = TcpStream::connect(self.broker.served()[0].addr).unwrap();
         let flags = if clean { 2 } else { 0 };
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, flags, 1, 44];
         string(&mut body, client_id);

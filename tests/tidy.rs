@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["topic", "io", "sync"],
     &["message", "trie", "auth"],
     &["codec", "transport", "mesh", "retained", "store"],
-    &["session", "router", "desk"],
+    &["session", "router", "desk", "listener"],
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],
     &["broker", "bench", "ctl", "tune"],

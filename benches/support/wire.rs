@@ -85,8 +85,8 @@ impl State {
 pub struct Wire(pub Rc<RefCell<State>>);
 
 impl Io<Handover> for Wire {
-    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
-        Ok((0, spec.addr))
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<SocketAddr> {
+        Ok(spec.addr)
     }
     fn accept_pause(&mut self) {}
     fn accept_resume(&mut self) {}

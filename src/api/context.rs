@@ -4,6 +4,7 @@ use super::control::Order;
 use super::measure::Meter;
 use super::security::Security;
 use super::{Desk, HttpOptions, State};
+use crate::listener::Served;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,8 +76,8 @@ impl Context {
 pub struct Facts {
     /// How the node is called.
     pub node: Node,
-    /// Where MQTT is served.
-    pub mqtt: Vec<SocketAddr>,
+    /// Where MQTT is served, by number of the listener.
+    pub mqtt: Vec<Served>,
     /// Where HTTP is served.
     pub http: Vec<SocketAddr>,
     /// Shards and driver, one line.

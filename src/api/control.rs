@@ -17,7 +17,7 @@ pub enum Order {
         /// Whether they outlive a restart.
         keep: bool,
         /// What was changed, or why nothing was.
-        reply: oneshot::Sender<Result<Vec<&'static str>, Refused>>,
+        reply: oneshot::Sender<Result<Vec<String>, Refused>>,
     },
     /// Reads the configuration again, as SIGHUP does. The reply comes when all shards have it.
     Reread(oneshot::Sender<Result<(), Refused>>),

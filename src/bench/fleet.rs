@@ -99,7 +99,6 @@ impl Fleet {
         let plan = Arc::new(plan);
         let options = DriverOptions {
             connections_max: plan.clients().div_ceil(plan.threads) + 1024,
-            peer_address: false,
             start: plan.start,
             ..DriverOptions::default()
         };

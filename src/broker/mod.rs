@@ -17,6 +17,7 @@ use crate::io::{
 use crate::limits::{
     DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
 };
+use crate::listener::{Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{Command, Farewell, Handover, Parts, Shard};
@@ -34,7 +35,8 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Broker {
     shards: Vec<Handle>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
+    served: Vec<Served>,
     description: String,
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
@@ -85,16 +87,17 @@ impl Broker {
     /// `inherited` are sockets that an earlier run left open; those that are listened on are taken out.
     pub fn start(config: &Config, inherited: &mut Vec<Inherited>) -> Result<Broker, String> {
         let options = &config.broker;
-        let mut bridges = Vec::new();
-        let reservations = options
-            .listen
-            .iter()
-            .map(|addr| {
-                bridges.push(Inherited::take(inherited, Role::Mqtt, *addr).map(Arc::new));
-                let held = Inherited::take(inherited, Role::Held, *addr);
-                held.map_or_else(|| reserve(*addr), Reservation::adopt).map_err(|e| cannot_listen(*addr, &e))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let listeners = config.all_listeners();
+        let (mut reservations, mut bridges, mut served) = (Vec::new(), Vec::new(), Vec::new());
+        for listener in &listeners {
+            let addr = listener.bind.expect("a configuration without an address was refused");
+            bridges.push(Inherited::take(inherited, Role::Mqtt, addr).map(Arc::new));
+            let held = Inherited::take(inherited, Role::Held, addr);
+            let held = held.map_or_else(|| reserve(addr), Reservation::adopt);
+            let held = held.map_err(|error| cannot_listen(config, listener, addr, &error))?;
+            served.push(Served { name: listener.name.clone(), kind: listener.kind, addr: held.addr() });
+            reservations.push(held);
+        }
         raise_open_files();
         let mut chosen = choose(match options.io {
             IoChoice::Auto => IoMode::Auto,
@@ -128,18 +131,23 @@ impl Broker {
             .collect();
         let desk = Desk::new(shards.iter().map(Handle::port).collect(), keyed, day);
         let description = format!("{} shard(s), {}", shards.len(), chosen.name());
-        let addresses = reservations.iter().map(|r| r.addr()).collect();
-        let broker = Broker { shards, addresses, description, failed, desk, reservations };
-        broker.listen(options, &bridges)?;
+        let broker = Broker { shards, listeners, served, description, failed, desk, reservations };
+        broker.listen(config, &bridges)?;
         Ok(broker)
     }
 
     /// Opens the listeners of all shards. One of them also listens on what was left open, whose queue may have
     /// connections.
-    fn listen(&self, options: &BrokerOptions, bridges: &[Option<Arc<OwnedFd>>]) -> Result<(), String> {
+    fn listen(&self, config: &Config, bridges: &[Option<Arc<OwnedFd>>]) -> Result<(), String> {
         let (reply, replies) = channel();
-        for (addr, bridge) in self.addresses.iter().zip(bridges) {
-            let spec = ListenSpec::new(*addr, options.backlog);
+        for (number, (served, bridge)) in self.served.iter().zip(bridges).enumerate() {
+            let spec = ListenSpec {
+                listener: number as u16,
+                addr: served.addr,
+                options: self.listeners[number].socket,
+                peer_address: config.broker.peer_address,
+                socket: None,
+            };
             self.tell(|| Command::Listen { spec: spec.clone(), reply: reply.clone() });
             if let (Some(shard), Some(_)) = (self.shards.first(), bridge) {
                 let spec = ListenSpec { socket: bridge.clone(), ..spec };
@@ -148,9 +156,11 @@ impl Broker {
             }
         }
         drop(reply);
-        for (addr, error) in replies {
+        for (number, error) in replies {
             if let Some(error) = error {
-                return Err(cannot_listen(addr, &error));
+                let number = usize::from(number);
+                let (listener, addr) = (&self.listeners[number], self.served[number].addr);
+                return Err(cannot_listen(config, listener, addr, &error));
             }
         }
         Ok(())
@@ -164,9 +174,9 @@ impl Broker {
         }
     }
 
-    /// Where MQTT is served.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where MQTT is served, by number of the listener.
+    pub fn served(&self) -> &[Served] {
+        &self.served
     }
 
     /// All shards, to be asked.
@@ -197,8 +207,9 @@ impl Broker {
 
     /// What a restart hands on: a listener for each address, which takes connections from now on beside those of the
     /// shards and alone when they are gone, and the hold on the addresses.
-    pub fn hand_on(&mut self, options: &BrokerOptions) -> std::io::Result<Vec<(Role, OwnedFd)>> {
-        let bridges = self.addresses.iter().map(|addr| Ok((Role::Mqtt, bridge(*addr, options.backlog)?)));
+    pub fn hand_on(&mut self) -> std::io::Result<Vec<(Role, OwnedFd)>> {
+        let all = self.served.iter().zip(&self.listeners);
+        let bridges = all.map(|(served, listener)| Ok((Role::Mqtt, bridge(served.addr, listener.socket)?)));
         let mut sockets = bridges.collect::<std::io::Result<Vec<_>>>()?;
         sockets.extend(self.reservations.drain(..).map(|held| (Role::Held, held.into_socket())));
         Ok(sockets)
@@ -243,8 +254,12 @@ pub async fn log_weight(desk: Desk) {
     tracing::info!("memory: total={} {}{each}", memory.total(), pairs(memory.iter()));
 }
 
-fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
-    listen_fault(addr, error, "mqtt.listen", "--mqtt")
+fn cannot_listen(config: &Config, listener: &Listener, addr: SocketAddr, error: &std::io::Error) -> String {
+    if config.listeners.iter().all(|known| known.name != listener.name) {
+        return listen_fault(addr, error, "mqtt.listen", "--mqtt");
+    }
+    let key = format!("listeners.{}.bind", listener.name);
+    listen_fault(addr, error, &key, &format!("--set {key}="))
 }
 
 /// Names and values, those that are 0 left out.
@@ -262,7 +277,7 @@ pub fn shard_count(options: &BrokerOptions, cores: usize) -> usize {
 }
 
 fn driver_options(options: &BrokerOptions, shards: usize) -> DriverOptions {
-    let mut defaults = DriverOptions { peer_address: options.peer_address, ..DriverOptions::default() };
+    let mut defaults = DriverOptions::default();
     if shards == 1 {
         // Nothing arrives from elsewhere.
         defaults.headroom_percent = 0;

@@ -1,6 +1,7 @@
 //! The table of keys as text: `etc/ringmq.toml`, and the list in `--help`.
 
 use super::Config;
+use super::groups::{LISTENER_KEYS, example};
 use super::keys::{KEYS, Key};
 use super::value::Kind;
 use std::fmt::Write;
@@ -32,6 +33,15 @@ const SECTIONS: &[(&str, &str)] = &[
     ),
 ];
 
+/// What stands above the keys of a listener.
+const LISTENERS_INTRODUCTION: &str = "
+# Listeners: any number of such tables, each with a name of its own in place of NAME. Those of mqtt.listen
+# are there beside them where mqtt.listen is set; they are called default, default-2, ... and have the values
+# shown here. In the environment: RINGMQ_LISTENERS_NAME_BIND; on the command line:
+#     ringmq --set listeners.NAME.bind=1884
+#[listeners.NAME]
+";
+
 const COLUMNS: usize = 100;
 
 /// The text of `etc/ringmq.toml`.
@@ -41,18 +51,27 @@ pub fn document() -> String {
     for (section, about) in SECTIONS {
         let _ = write!(text, "\n[{section}]\n# {about}\n");
         for key in KEYS.iter().filter(|key| key.parts().0 == *section) {
-            text.push('\n');
-            for line in wrap(key.doc, COLUMNS - 2) {
-                let _ = writeln!(text, "# {line}");
-            }
-            let live = if key.live { "; live" } else { "" };
-            for line in wrap(&format!("{}{live}.", accepted(key)), COLUMNS - 2) {
-                let _ = writeln!(text, "# {line}");
-            }
-            let _ = writeln!(text, "#{} = {}", key.parts().1, (key.get)(&defaults));
+            describe(&mut text, key, key.parts().1, &defaults);
         }
     }
+    text.push_str(LISTENERS_INTRODUCTION);
+    for key in LISTENER_KEYS {
+        describe(&mut text, key, key.name, &example());
+    }
     text
+}
+
+/// A key with its meaning, what it accepts, and its default.
+fn describe<T>(text: &mut String, key: &Key<T>, name: &str, defaults: &T) {
+    text.push('\n');
+    for line in wrap(key.doc, COLUMNS - 2) {
+        let _ = writeln!(text, "# {line}");
+    }
+    let live = if key.live { "; live" } else { "" };
+    for line in wrap(&format!("{}{live}.", accepted(key)), COLUMNS - 2) {
+        let _ = writeln!(text, "# {line}");
+    }
+    let _ = writeln!(text, "#{name} = {}", (key.get)(defaults));
 }
 
 /// One line for each key, with its default and the first sentence of its meaning.
@@ -64,17 +83,23 @@ pub fn key_list() -> String {
         let assigned = format!("{} = {}", key.name, (key.get)(&defaults));
         let _ = writeln!(text, "  {assigned}\n      {}.", key.doc[..end].trim_end());
     }
+    let example = example();
+    for key in LISTENER_KEYS {
+        let end = key.doc.find(['.', ';']).unwrap_or(key.doc.len());
+        let _ = writeln!(text, "  listeners.NAME.{} = {}", key.name, (key.get)(&example));
+        let _ = writeln!(text, "      {}.", key.doc[..end].trim_end());
+    }
     text
 }
 
-fn accepted(key: &Key) -> String {
+fn accepted<T>(key: &Key<T>) -> String {
     match key.kind {
         Kind::Number { unit, min, max } => format!("{min} to {max} {unit}"),
         Kind::Flag => "true or false".to_owned(),
         Kind::Text { .. } => capital(&key.kind.expected()),
         Kind::Choice(_) => capital(&key.kind.expected()),
         Kind::Path => "A path of a file, or empty".to_owned(),
-        Kind::Addresses { .. } | Kind::Texts(_) => capital(&key.kind.expected()),
+        Kind::Addresses { .. } | Kind::Texts(_) | Kind::Bind => capital(&key.kind.expected()),
     }
 }
 
@@ -125,12 +150,20 @@ mod tests {
         let text = std::fs::read_to_string(file()).expect("etc/ringmq.toml is there");
         assert_eq!(Config::parse(&file(), &text), Ok(Config::default()));
         let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
-        let bare: Vec<&str> = text.lines().map(|l| if is_key(l) { &l[1..] } else { l }).collect();
+        let uncommented = |text: &str| -> String {
+            text.lines().map(|l| format!("{}\n", if is_key(l) { &l[1..] } else { l })).collect()
+        };
+        let (text, tables) = text.split_at(text.find("#[listeners.NAME]").expect("the keys of a listener"));
+        let listeners = Config::parse(&file(), &uncommented(tables)).map(|config| config.listeners);
+        assert_eq!(listeners, Ok(vec![example()]));
+        let keys = tables.lines().filter(|line| is_key(line) && !line.starts_with("#[")).count();
+        assert_eq!(keys, LISTENER_KEYS.len(), "every key is there");
+        let bare = uncommented(text);
         let keys = text.lines().filter(|line| is_key(line)).count();
         assert_eq!(keys, KEYS.len(), "every key is there");
-        assert_eq!(Config::parse(&file(), &bare.join("\n")), Ok(Config::default()));
+        assert_eq!(Config::parse(&file(), &bare), Ok(Config::default()));
         // It is the values in the file that were read: a changed one is seen.
-        let changed = bare.join("\n").replace("max_inflight = 32", "max_inflight = 33");
+        let changed = bare.replace("max_inflight = 32", "max_inflight = 33");
         assert_eq!(Config::parse(&file(), &changed).map(|config| config.mqtt.max_inflight), Ok(33));
     }
 

@@ -34,6 +34,9 @@ impl Display for Origin {
     }
 }
 
+/// What is said of a key that is near no other.
+pub(super) const UNKNOWN: &str = "unknown key; `ringmq --help` lists those that there are";
+
 /// One thing that is wrong; displayed as one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -54,13 +57,12 @@ impl Fault {
         Fault { origin, key: None, what }
     }
 
-    /// A key that is not in the table.
-    pub(super) fn unknown(origin: Origin, name: &str) -> Fault {
-        let what = match Key::nearest(name) {
+    /// What is said of a key that is not in the table.
+    pub(super) fn unknown(name: &str) -> String {
+        match Key::nearest(name) {
             Some(near) => format!("unknown key; did you mean {}?", near.name),
-            None => "unknown key; `ringmq --help` lists those that there are".to_owned(),
-        };
-        Fault::of_key(origin, name, what)
+            None => UNKNOWN.to_owned(),
+        }
     }
 }
 

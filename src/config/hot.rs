@@ -3,7 +3,8 @@
 
 use super::keys::{KEYS, Key};
 use super::value::Value;
-use super::{Config, Sources};
+use super::{Config, LISTENER_KEYS, Sources};
+use crate::listener::Listener;
 use serde_json::{Map, Value as Json};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -53,7 +54,12 @@ impl Config {
             _ if SECRETS.contains(&key.name) => "******".into(),
             value => json(&value),
         };
-        KEYS.iter().map(|key| (key.name.to_owned(), value(key))).collect()
+        let mut all: Map<_, _> = KEYS.iter().map(|key| (key.name.to_owned(), value(key))).collect();
+        for listener in &self.listeners {
+            let name = |key: &Key<Listener>| format!("listeners.{}.{}", listener.name, key.name);
+            all.extend(LISTENER_KEYS.iter().map(|key| (name(key), json(&(key.get)(listener)))));
+        }
+        all
     }
 
     /// This configuration with other values for some keys, all of them or none.

@@ -9,9 +9,9 @@ use crate::api::Auth;
 use crate::limits::{HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
 use crate::log::{Format, Level, Rotation};
 
-/// One key.
+/// One key of a `T`.
 #[derive(Debug)]
-pub struct Key {
+pub struct Key<T: 'static = Config> {
     /// Section and name: `mqtt.max_inflight`.
     pub name: &'static str,
     /// What it accepts.
@@ -21,9 +21,9 @@ pub struct Key {
     /// What it means, in sentences.
     pub doc: &'static str,
     /// Reads it.
-    pub get: fn(&Config) -> Value,
+    pub get: fn(&T) -> Value,
     /// Sets it to a value that `kind` accepted.
-    pub(super) set: fn(&mut Config, Value) -> Result<(), String>,
+    pub(super) set: fn(&mut T, Value) -> Result<(), String>,
 }
 
 impl Key {
@@ -45,18 +45,29 @@ impl Key {
     /// The key that somebody meant who wrote `name`: nearest by edits, where it is near at all. A name
     /// without its section is compared with names without theirs.
     pub fn nearest(name: &str) -> Option<&'static Key> {
-        let distance = |key: &Key| {
-            let known = if name.contains('.') { key.name } else { key.parts().1 };
-            strsim::damerau_levenshtein(name, known)
-        };
+        let near = closest(KEYS, name);
         let last = name.rsplit('.').next().unwrap_or(name);
         let same_last = KEYS.iter().find(|key| key.parts().1 == last);
-        let near = KEYS.iter().map(|key| (distance(key), key)).min_by_key(|(distance, _)| *distance)?;
-        if near.0 <= 2 { Some(near.1) } else { same_last.or((near.0 <= name.len() / 3).then_some(near.1)) }
+        let (distance, key) = near?;
+        if distance <= 2 { Some(key) } else { same_last.or((distance <= name.len() / 3).then_some(key)) }
     }
 }
 
-const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
+/// Of some keys the nearest by edits, and how many.
+fn closest<T>(keys: &'static [Key<T>], name: &str) -> Option<(usize, &'static Key<T>)> {
+    let distance = |key: &Key<T>| {
+        let last = key.name.rsplit('.').next().unwrap_or(key.name);
+        strsim::damerau_levenshtein(name, if name.contains('.') { key.name } else { last })
+    };
+    keys.iter().map(|key| (distance(key), key)).min_by_key(|(distance, _)| *distance)
+}
+
+/// The key of these that somebody meant who wrote `name`, where one is near.
+pub(super) fn nearest<T>(keys: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
+    closest(keys, name).filter(|(distance, _)| *distance <= name.len().div_ceil(3)).map(|(_, key)| key)
+}
+
+pub(super) const fn number(unit: &'static str, min: u64, max: u64) -> Kind {
     Kind::Number { unit, min, max }
 }
 
@@ -67,20 +78,22 @@ macro_rules! names {
 }
 
 macro_rules! keys {
-    ($($name:literal $group:ident.$field:ident $live:ident $kind:expr, $doc:literal;)*) => {
+    ($($name:literal $($field:ident).+ $live:ident $kind:expr, $doc:literal;)*) => {
         &[$(Key {
             name: $name,
             kind: $kind,
             live: $live,
             doc: $doc,
-            get: |config| config.$group.$field.show(),
-            set: |config, value| config.$group.$field.put(value),
+            get: |of| of.$($field).+.show(),
+            set: |of, value| of.$($field).+.put(value),
         }),*]
     };
 }
 
-const LIVE: bool = true;
-const RESTART: bool = false;
+pub(super) use {keys, names};
+
+pub(super) const LIVE: bool = true;
+pub(super) const RESTART: bool = false;
 const SECONDS_MAX: u64 = u32::MAX as u64;
 const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 

@@ -6,6 +6,7 @@
 
 mod document;
 mod fault;
+mod groups;
 mod hot;
 mod items;
 mod keys;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use document::{document, key_list};
 pub use fault::{Fault, Origin};
+pub use groups::LISTENER_KEYS;
 pub use hot::{Assigned, keep};
 pub use keys::{KEYS, Key};
 pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrategy};
@@ -27,7 +29,9 @@ pub use value::{Kind, Value};
 use crate::api::security::{DEFAULT_NAME, DEFAULT_PASSWORD};
 use crate::api::{Auth, HttpOptions, Node};
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN;
+use crate::listener::Listener;
 use crate::log::LogOptions;
+use groups::Target;
 use sources::Collected;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +49,8 @@ pub struct Config {
     pub log: LogOptions,
     /// The HTTP API.
     pub http: HttpOptions,
+    /// Listeners with tables of their own; [`Config::all_listeners`] has those of `mqtt.listen` too.
+    pub listeners: Vec<Listener>,
 }
 
 /// A configuration that was read without a fault.
@@ -60,9 +66,9 @@ pub struct Loaded {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Changes {
     /// Keys whose new value is used from now on.
-    pub applied: Vec<&'static str>,
+    pub applied: Vec<String>,
     /// Keys whose new value needs a restart.
-    pub restart: Vec<&'static str>,
+    pub restart: Vec<String>,
 }
 
 impl Config {
@@ -97,10 +103,16 @@ impl Config {
     fn build(read: Collected) -> Result<Loaded, Vec<Fault>> {
         let mut config = Config::default();
         let mut faults = read.faults;
+        let mut addressed = false;
         for item in read.assignments {
-            if let Err(what) = (item.key.set)(&mut config, item.value) {
-                faults.push(Fault::of_key(item.origin, item.key.name, what));
+            addressed |= matches!(item.target, Target::Key(key) if key.name == "mqtt.listen");
+            if let Err(what) = item.target.set(&mut config, item.value) {
+                faults.push(Fault::of_key(item.origin, &item.target.name(), what));
             }
+        }
+        // Who names listeners gets these, and not the usual one beside them.
+        if !addressed && !config.listeners.is_empty() {
+            config.broker.listen.clear();
         }
         if faults.is_empty() {
             faults = config.check();
@@ -112,9 +124,6 @@ impl Config {
     fn check(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut fault = |key: &str, what: String| faults.push(Fault::of_key(Origin::Together, key, what));
-        if self.broker.listen.is_empty() {
-            fault("mqtt.listen", "expected at least one address, got none".to_owned());
-        }
         let (queue, packet) = (self.mqtt.max_mqueue_bytes, self.mqtt.max_packet_size);
         if queue < u64::from(packet) {
             let rule = "a packet that is accepted must fit a session's queue";
@@ -140,11 +149,7 @@ impl Config {
                 format!("expected at least {HTTP_JWT_SECRET_BYTES_MIN} bytes, got {secret}"),
             );
         }
-        for addr in self.http.listen.iter().filter(|addr| addr.port() != 0) {
-            if self.broker.listen.contains(addr) {
-                fault("http.listen", format!("{addr} is in mqtt.listen too; choose another port"));
-            }
-        }
+        self.check_listeners(&mut faults);
         faults
     }
 
@@ -159,11 +164,12 @@ impl Config {
                 continue;
             }
             if key.live && (key.set)(&mut next, value).is_ok() {
-                changes.applied.push(key.name);
+                changes.applied.push(key.name.to_owned());
             } else {
-                changes.restart.push(key.name);
+                changes.restart.push(key.name.to_owned());
             }
         }
+        next.reload_listeners(new, &mut changes);
         (next, changes)
     }
 }

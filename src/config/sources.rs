@@ -1,6 +1,7 @@
 //! Where values come from: a file, the environment, the command line; each later one wins.
 
 use super::fault::{Fault, Origin};
+use super::groups::{LISTENERS, Target};
 use super::keys::Key;
 use super::value::Value;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub struct Sources {
 /// A value that a key accepted, and where it stands.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub key: &'static Key,
+    pub target: Target,
     pub value: Value,
     pub origin: Origin,
 }
@@ -36,10 +37,10 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    fn add(&mut self, origin: Origin, key: &'static Key, value: Result<Value, String>) {
+    fn add(&mut self, origin: Origin, target: Target, value: Result<Value, String>) {
         match value {
-            Ok(value) => self.assignments.push(Assignment { key, value, origin }),
-            Err(what) => self.faults.push(Fault::of_key(origin, key.name, what)),
+            Ok(value) => self.assignments.push(Assignment { target, value, origin }),
+            Err(what) => self.faults.push(Fault::of_key(origin, &target.name(), what)),
         }
     }
 
@@ -79,17 +80,22 @@ impl Collected {
                 "" => name.get_ref().to_string(),
                 section => format!("{section}.{}", name.get_ref()),
             };
-            match (Key::find(&name), value.get_ref()) {
-                (Some(key), raw) => {
-                    let value =
-                        plain(raw).map_err(|got| format!("expected {}, got {got}", key.kind.expected()));
-                    self.add(origin, key, value.and_then(|value| key.kind.accept(value)));
+            let is_group = section == LISTENERS;
+            match (Target::find(&name), value.get_ref()) {
+                (Ok(target), raw) => {
+                    let kind = target.kind();
+                    let value = plain(raw).map_err(|got| format!("expected {}, got {got}", kind.expected()));
+                    self.add(origin, target, value.and_then(|value| kind.accept(value)));
                 }
-                (None, DeValue::Table(inner)) if section.is_empty() && !inner.is_empty() => {
+                (Err(_), DeValue::Table(inner)) if (section.is_empty() || is_group) && !inner.is_empty() => {
                     self.walk(&name, inner, at);
                 }
-                (None, DeValue::Table(_)) if is_section(&name) => {}
-                (None, _) => self.faults.push(Fault::unknown(origin, &name)),
+                (Err(_), DeValue::Table(_)) if is_section(&name) => {}
+                (Err(_), DeValue::Table(_)) if is_group => {
+                    let what = "expected keys, such as bind, got none".to_owned();
+                    self.faults.push(Fault::of_key(origin, &name, what));
+                }
+                (Err(what), _) => self.faults.push(Fault::of_key(origin, &name, what)),
             }
         }
     }
@@ -99,8 +105,11 @@ impl Collected {
     pub fn read_environment(&mut self, variables: &[(String, String)]) {
         for (name, text) in variables.iter().filter(|(name, _)| name.starts_with("RINGMQ_")) {
             let origin = Origin::Environment(name.clone());
-            match super::KEYS.iter().find(|key| key.variable() == *name) {
-                Some(key) => self.add(origin, key, key.kind.read_text(text)),
+            match Target::of_variable(name) {
+                Some(target) => {
+                    let value = target.kind().read_text(text);
+                    self.add(origin, target, value);
+                }
                 None => {
                     let guess = name.trim_start_matches("RINGMQ_").to_lowercase().replacen('_', ".", 1);
                     let hint = Key::nearest(&guess).map(|key| format!("; did you mean {}?", key.variable()));
@@ -114,16 +123,19 @@ impl Collected {
     pub fn read_arguments(&mut self, arguments: &[(String, String, String)]) {
         for (written, name, text) in arguments {
             let origin = Origin::Argument(written.clone());
-            match Key::find(name) {
-                Some(key) => self.add(origin, key, key.kind.read_text(text)),
-                None => self.faults.push(Fault::unknown(origin, name)),
+            match Target::find(name) {
+                Ok(target) => {
+                    let value = target.kind().read_text(text);
+                    self.add(origin, target, value);
+                }
+                Err(what) => self.faults.push(Fault::of_key(origin, name, what)),
             }
         }
     }
 }
 
 fn is_section(name: &str) -> bool {
-    super::KEYS.iter().any(|key| key.parts().0 == name)
+    name == LISTENERS || super::KEYS.iter().any(|key| key.parts().0 == name)
 }
 
 /// A TOML value as ours, or what it is instead.

@@ -136,6 +136,94 @@ fn numbers_are_read_in_each_form_of_toml() {
 }
 
 #[test]
+fn listeners_have_tables_of_their_own() {
+    let text =
+        "[listeners.inside]\nbind = \"127.0.0.1:1884\"\nbacklog = 7\n[listeners.b-2]\nbind = \"1885\"\n";
+    let config = parse(text).unwrap();
+    let all = config.all_listeners();
+    let shown = |all: &[Listener]| -> Vec<String> {
+        let addr = |l: &Listener| l.bind.map(|addr| addr.to_string()).unwrap_or_default();
+        all.iter().map(|l| format!("{} {} {}", l.name, addr(l), l.socket.backlog)).collect()
+    };
+    // Who names listeners gets these alone; a backlog that is not said is the broker's.
+    assert_eq!(shown(&all), ["inside 127.0.0.1:1884 7", "b-2 [::]:1885 4096"]);
+    let both = parse(&format!("mqtt.listen = [\"1\", \"2\"]\n{text}")).unwrap();
+    let both = shown(&both.all_listeners());
+    assert_eq!(both[..2], ["default [::]:1 4096", "default-2 [::]:2 4096"]);
+    assert_eq!(both.len(), 4);
+    let alone = shown(&Config::default().all_listeners());
+    assert_eq!(alone, ["default [::]:1883 4096"]);
+}
+
+#[test]
+fn listeners_can_be_set_by_environment_and_argument() {
+    let environment =
+        [("RINGMQ_LISTENERS_IN_SIDE_BIND", "1"), ("RINGMQ_LISTENERS_X_KEEPALIVE_INTERVAL_S", "9")];
+    let arguments = [("--set", "listeners.x.bind", "2"), ("--set", "listeners.x.nodelay", "false")];
+    let config = Config::load(&sources(&environment, &arguments)).unwrap().config;
+    let all = config.all_listeners();
+    assert_eq!(all.iter().map(|l| &*l.name).collect::<Vec<_>>(), ["in_side", "x"]);
+    let x = &all[1].socket;
+    assert_eq!((x.keepalive_interval_s, x.keepalive_s, x.nodelay), (9, 60, false));
+}
+
+#[test]
+fn what_is_wrong_with_a_listener_is_told_with_its_line() {
+    let text = "\
+[listeners.a]
+bind = \"nowhere\"
+kind = \"udp\"
+bakclog = 1
+[listeners.\"b c\"]
+bind = \"1\"
+[listeners.c]
+[listeners]
+d = 1
+";
+    let lines = parse(text).unwrap_err();
+    let starts = [
+        "x.toml:9: listeners.d: unknown key",
+        "x.toml:3: listeners.a.kind: expected one of \"tcp\", got \"udp\"",
+        "x.toml:4: listeners.a.bakclog: unknown key; did you mean listeners.a.backlog?",
+        "x.toml:6: listeners.b c.bind: expected a name of 1 to 64 letters, digits, `_` and `-` for it",
+        "x.toml:7: listeners.c: expected keys, such as bind, got none",
+        "x.toml:2: listeners.a.bind: expected an IP address with a port",
+    ];
+    for start in starts {
+        assert!(lines.iter().any(|line| line.starts_with(start)), "{start}: {lines:#?}");
+    }
+    assert_eq!(lines.len(), starts.len(), "{lines:#?}");
+    let together = [
+        ("[listeners.a]\nbacklog = 1\n", "listeners.a.bind: expected an address with a port, got none"),
+        (
+            "mqtt.listen = \"1\"\nlisteners.a.bind = \"1\"\n",
+            "listeners.a.bind: [::]:1 is the listener default's already",
+        ),
+        (
+            "mqtt.listen = \"1\"\nlisteners.default.bind = \"2\"\n",
+            "listeners.default: the name is one of mqtt.listen's; choose another",
+        ),
+        (
+            "listeners.a.bind = \"127.0.0.1:8081\"\n",
+            "http.listen: 127.0.0.1:8081 is in listeners.a.bind too; choose another port",
+        ),
+    ];
+    for (text, line) in together {
+        assert_eq!(parse(text).unwrap_err(), [line]);
+    }
+}
+
+#[test]
+fn a_reload_tells_of_listeners_that_need_a_restart() {
+    let (a, b) = ("listeners.a.bind = \"1\"\n", "listeners.b.bind = \"2\"\n");
+    let old = parse(&format!("{a}{b}")).unwrap();
+    let new = parse(&format!("{a}listeners.a.backlog = 9\nlisteners.c.bind = \"2\"\n")).unwrap();
+    let (next, changes) = old.reload(&new);
+    assert_eq!(changes.restart, ["listeners.a.backlog", "listeners.c", "listeners.b"]);
+    assert_eq!(next, old);
+}
+
+#[test]
 fn a_missing_file_is_a_fault() {
     let missing = Sources { file: Some("/nowhere/x.toml".into()), ..Sources::default() };
     let faults = Config::load(&missing).unwrap_err();
@@ -158,7 +246,7 @@ fn an_unknown_variable_is_noted_and_an_unknown_argument_refused() {
 #[test]
 fn keys_that_do_not_go_together_are_refused() {
     let off = parse("mqtt.listen = \"off\"\n").unwrap_err();
-    assert_eq!(off, ["mqtt.listen: expected at least one address, got none"]);
+    assert_eq!(off, ["mqtt.listen: expected at least one address, got none, and no listener has a table"]);
     let lines = parse("http.listen = \"[::]:1883\"\n").unwrap_err();
     assert_eq!(lines[1], "http.listen: [::]:1883 is in mqtt.listen too; choose another port");
     let lines = parse("mqtt.max_packet_size = 20_000_000\n").unwrap_err();
@@ -206,7 +294,7 @@ fn a_reload_changes_what_is_live_and_names_the_rest() {
     assert_eq!((next.mqtt.max_inflight, next.broker.shards), (64, 0));
     assert_eq!(next.log.level, crate::log::Level::Debug);
     // The same file again: what is live is settled, the rest is told again.
-    assert_eq!(next.reload(&new).1, Changes { applied: vec![], restart: vec!["broker.shards"] });
+    assert_eq!(next.reload(&new).1, Changes { applied: vec![], restart: vec!["broker.shards".to_owned()] });
     assert_eq!(old.reload(&old), (old.clone(), Changes::default()));
 }
 

@@ -4,6 +4,7 @@ use super::items::Item;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
 use crate::limits::HTTP_NAMES_MAX;
+use crate::listener;
 use crate::log::{Format, Level, Rotation};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -84,6 +85,8 @@ pub enum Kind {
         /// What a port alone means: 127.0.0.1, or all addresses of both families.
         local: bool,
     },
+    /// An address with a port.
+    Bind,
     /// A list of texts without spaces, possibly empty; what each of them is, in words.
     Texts(&'static str),
 }
@@ -101,6 +104,7 @@ impl Kind {
             Kind::Path => "a path, or \"\"".to_owned(),
             Kind::Text { bytes_max } => format!("a text of at most {bytes_max} bytes, or \"\""),
             Kind::Texts(what) => format!("a list of {what}"),
+            Kind::Bind => "an address such as \"[::]:1883\" or \"127.0.0.1:1884\", or a port".to_owned(),
             Kind::Addresses { off: false, .. } => {
                 "addresses such as [\"[::]:1883\", \"127.0.0.1:1884\"]".to_owned()
             }
@@ -117,7 +121,7 @@ impl Kind {
     pub fn accept(&self, value: Value) -> Result<Value, String> {
         let fits = match (self, &value) {
             (Kind::Number { min, max, .. }, Value::Number(n)) => (min..=max).contains(&n),
-            (Kind::Flag, Value::Flag(_)) | (Kind::Path, Value::Text(_)) => true,
+            (Kind::Flag, Value::Flag(_)) | (Kind::Path | Kind::Bind, Value::Text(_)) => true,
             (Kind::Text { bytes_max }, Value::Text(text)) => {
                 text.len() <= *bytes_max && !text.contains(char::is_control)
             }
@@ -145,7 +149,9 @@ impl Kind {
         let value = match self {
             Kind::Number { .. } => text.replace('_', "").parse().map(Value::Number).ok(),
             Kind::Flag => text.parse().map(Value::Flag).ok(),
-            Kind::Choice(_) | Kind::Path | Kind::Text { .. } => Some(Value::Text(text.to_owned())),
+            Kind::Choice(_) | Kind::Path | Kind::Bind | Kind::Text { .. } => {
+                Some(Value::Text(text.to_owned()))
+            }
             Kind::Addresses { .. } => {
                 Some(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
             }
@@ -201,7 +207,7 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
+choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth listener::Kind);
 
 impl Field for bool {
     fn show(&self) -> Value {
@@ -291,6 +297,19 @@ impl Field for Vec<SocketAddr> {
             return Err(format!("{} is there twice", twice.1));
         }
         *self = addrs;
+        Ok(())
+    }
+}
+
+/// Where a listener listens.
+impl Field for Option<SocketAddr> {
+    fn show(&self) -> Value {
+        Value::Text(self.as_ref().map_or(String::new(), SocketAddr::to_string))
+    }
+
+    fn put(&mut self, value: Value) -> Result<(), String> {
+        let Value::Text(text) = value else { return Err(format!("expected an address, got {value}")) };
+        *self = Some(address(&text)?);
         Ok(())
     }
 }

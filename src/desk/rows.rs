@@ -43,7 +43,7 @@ pub struct Totals {
     pub routes: trie::Stats,
     /// Retained messages, and their bytes as reckoned.
     pub retained: (usize, usize),
-    /// Connections by listener, in the order of `mqtt.listen`; none at the end where there are none.
+    /// Connections by number of the listener; none at the end where there are none.
     pub listeners: Vec<u32>,
     /// Connections that it can still take.
     pub room: usize,

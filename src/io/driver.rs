@@ -28,8 +28,6 @@ pub struct DriverOptions {
     pub receive_buffers: u16,
     /// Bytes of each receive buffer.
     pub receive_buffer_bytes: u32,
-    /// Whether `Accepted` names the peer.
-    pub peer_address: bool,
     /// What [`Io::now`] counts from; the same for all shards.
     pub start: Instant,
 }
@@ -42,7 +40,6 @@ impl Default for DriverOptions {
             headroom_percent: limits::TABLE_HEADROOM_PERCENT,
             receive_buffers: limits::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES as u32,
-            peer_address: true,
             start: Instant::now(),
         }
     }
@@ -270,7 +267,7 @@ impl<H: Send> Driver<H> {
 }
 
 impl<H: Send> Io<H> for Driver<H> {
-    fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+    fn listen(&mut self, spec: ListenSpec) -> io::Result<SocketAddr> {
         delegate!(self, io => io.listen(spec))
     }
 

@@ -37,6 +37,9 @@ const BELL: u64 = 1 << 62;
 
 struct Listener {
     socket: OwnedFd,
+    number: u16,
+    /// `Accepted` names the peer.
+    names: bool,
     armed: bool,
 }
 
@@ -224,13 +227,14 @@ impl<H: Send> Epoll<H> {
 }
 
 impl<H: Send> Io<H> for Epoll<H> {
-    fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+    fn listen(&mut self, spec: ListenSpec) -> io::Result<SocketAddr> {
+        let (number, names) = (spec.listener, spec.peer_address);
         let (socket, addr) = net::listener(spec)?;
         let index = self.listeners.len();
         self.control(libc::EPOLL_CTL_ADD, socket.as_raw_fd(), 0, LISTENER | index as u64)?;
-        self.listeners.push(Listener { socket, armed: false });
+        self.listeners.push(Listener { socket, number, names, armed: false });
         self.update_accepting(self.now());
-        Ok((index as u16, addr))
+        Ok(addr)
     }
 
     fn accept_pause(&mut self) {

@@ -81,13 +81,13 @@ fn one(word: &str) -> Option<Inherited> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{bridge, reserve};
+    use crate::io::{SocketOptions, bridge, reserve};
 
     #[test]
     fn sockets_are_found_again_by_role_and_address() {
         let held = reserve("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = held.addr();
-        let listening = bridge(addr, 8).unwrap();
+        let listening = bridge(addr, SocketOptions::default()).unwrap();
         let words = bequeath(&[(Role::Held, held.into_socket()), (Role::Mqtt, listening)]).unwrap();
         assert!(words.starts_with(&format!("{};held=", std::process::id())), "{words}");
         // The numbers are closed by now; what is told of them is not taken for a socket of ours.
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn an_address_takes_its_own_and_port_0_any() {
         let item = |addr: &str, role| {
-            let socket = bridge("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+            let socket = bridge("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap();
             Inherited { role, addr: addr.parse().unwrap(), socket }
         };
         let mut list = vec![

@@ -34,6 +34,7 @@ pub use net::{
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;
 
+use crate::limits;
 use crate::time::Moment;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -45,21 +46,59 @@ pub type Conn = u32;
 /// Index of a shard.
 pub type ShardId = u16;
 
-/// Where a listener binds.
+/// A listening socket to be opened.
 #[derive(Clone, Debug)]
 pub struct ListenSpec {
+    /// What [`Event::Accepted`] calls it. Several sockets may have the same number.
+    pub listener: u16,
     /// Address and port; an unspecified IPv6 address listens on both families.
     pub addr: SocketAddr,
-    /// Length of the accept queue.
-    pub backlog: u32,
+    /// What the socket and those that it accepts are set to.
+    pub options: SocketOptions,
+    /// Whether [`Event::Accepted`] names the peer.
+    pub peer_address: bool,
     /// A socket that listens there already, to be used in place of a new one.
     pub socket: Option<Arc<OwnedFd>>,
 }
 
 impl ListenSpec {
-    /// A new socket.
+    /// A new socket of listener 0, with the usual options.
     pub fn new(addr: SocketAddr, backlog: u32) -> ListenSpec {
-        ListenSpec { addr, backlog, socket: None }
+        let options = SocketOptions { backlog, ..SocketOptions::default() };
+        ListenSpec { listener: 0, addr, options, peer_address: true, socket: None }
+    }
+}
+
+/// What a listening socket is set to, and those that it accepts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketOptions {
+    /// Connections that may wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Whether small writes leave at once (`TCP_NODELAY`).
+    pub nodelay: bool,
+    /// Seconds of silence before the first keepalive probe; 0 = none are sent.
+    pub keepalive_s: u16,
+    /// Seconds between two keepalive probes.
+    pub keepalive_interval_s: u16,
+    /// Unanswered keepalive probes after which a connection is dead.
+    pub keepalive_probes: u8,
+    /// Bytes of the kernel's receive buffer; 0 = as the kernel decides.
+    pub receive_buffer_bytes: u32,
+    /// Bytes of the kernel's send buffer; 0 = as the kernel decides.
+    pub send_buffer_bytes: u32,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            backlog: limits::BACKLOG_DEFAULT,
+            nodelay: true,
+            keepalive_s: limits::TCP_KEEPALIVE_IDLE_S,
+            keepalive_interval_s: limits::TCP_KEEPALIVE_INTERVAL_S,
+            keepalive_probes: limits::TCP_KEEPALIVE_PROBES,
+            receive_buffer_bytes: 0,
+            send_buffer_bytes: 0,
+        }
     }
 }
 
@@ -107,7 +146,7 @@ pub enum Event<H> {
     Accepted {
         /// The new connection.
         conn: Conn,
-        /// Index of the listener, in the order of `listen`.
+        /// Number of the listener, as [`ListenSpec`] has it.
         listener: u16,
         /// The peer's address, where it is known.
         peer: Option<SocketAddr>,
@@ -181,8 +220,8 @@ pub enum Event<H> {
 /// The driver of one shard's sockets.
 pub trait Io<H: Send> {
     /// Opens a listening socket (`SO_REUSEPORT`, so that each shard has one of its own) and starts accepting.
-    /// Returns the listener's index and the address that was bound (the port, where 0 was asked for).
-    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)>;
+    /// Returns the address that was bound (the port, where 0 was asked for).
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<SocketAddr>;
 
     /// Stops accepting on all listeners; what is in the backlog stays there. Idempotent.
     fn accept_pause(&mut self);

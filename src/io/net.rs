@@ -3,8 +3,7 @@
 //! Accepted sockets inherit `TCP_NODELAY` and keepalive from their listener on Linux, so no system call is
 //! spent on them.
 
-use super::ListenSpec;
-use crate::limits;
+use super::{ListenSpec, SocketOptions};
 use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
@@ -69,23 +68,39 @@ pub(super) fn listener(spec: ListenSpec) -> io::Result<(OwnedFd, SocketAddr)> {
         let fd = socket.as_raw_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-        set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, limits::TCP_KEEPALIVE_IDLE_S)?;
-        set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, limits::TCP_KEEPALIVE_INTERVAL_S)?;
-        set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, limits::TCP_KEEPALIVE_PROBES)?;
+        prepare(fd, &spec.options)?;
         bind(fd, &addr)?;
-        let backlog = i32::try_from(spec.backlog).unwrap_or(i32::MAX);
+        let backlog = i32::try_from(spec.options.backlog).unwrap_or(i32::MAX);
         // SAFETY: listen takes no pointer.
         check(unsafe { libc::listen(fd, backlog) })?;
         Ok((socket, local_address(fd)?))
     })
 }
 
+/// Sets what accepted sockets inherit.
+fn prepare(fd: RawFd, options: &SocketOptions) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, options.nodelay.into())?;
+    for (name, bytes) in
+        [(libc::SO_RCVBUF, options.receive_buffer_bytes), (libc::SO_SNDBUF, options.send_buffer_bytes)]
+    {
+        if bytes > 0 {
+            set_option(fd, libc::SOL_SOCKET, name, i32::try_from(bytes).unwrap_or(i32::MAX))?;
+        }
+    }
+    if options.keepalive_s == 0 {
+        return Ok(());
+    }
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, options.keepalive_s.into())?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, options.keepalive_interval_s.into())?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, options.keepalive_probes.into())
+}
+
 /// A listening socket beside those of the shards: while they end and others begin, connections wait in its queue
 /// in place of being refused.
-pub fn bridge(addr: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
-    listener(ListenSpec::new(addr, backlog)).map(|(socket, _)| socket)
+pub fn bridge(addr: SocketAddr, options: SocketOptions) -> io::Result<OwnedFd> {
+    let spec = ListenSpec { options, ..ListenSpec::new(addr, 0) };
+    listener(spec).map(|(socket, _)| socket)
 }
 
 /// Runs `open` for the address; for `[::]` on a host without IPv6 for `0.0.0.0` instead.

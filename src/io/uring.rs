@@ -316,7 +316,7 @@ impl<H: Send> Uring<H> {
 }
 
 impl<H: Send> Io<H> for Uring<H> {
-    fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+    fn listen(&mut self, spec: ListenSpec) -> io::Result<SocketAddr> {
         self.accepting.listen(spec)
     }
 

@@ -55,10 +55,10 @@ impl<I: Io<Handover>> Shard<I> {
         while let Some(command) = self.desk.commands.pop_front() {
             match command {
                 Command::Listen { spec, reply } => {
-                    let addr = spec.addr;
+                    let number = spec.listener;
                     let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
-                    let _ = reply.send((addr, error));
+                    let _ = reply.send((number, error));
                 }
                 Command::Reload(options) => {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));

@@ -67,8 +67,8 @@ pub enum Command {
     Listen {
         /// Where.
         spec: ListenSpec,
-        /// Told how it went.
-        reply: Sender<(SocketAddr, Option<std::io::Error>)>,
+        /// Told the listener's number and how it went.
+        reply: Sender<(u16, Option<std::io::Error>)>,
     },
     /// New options hold from now on.
     Reload(Box<Options>),

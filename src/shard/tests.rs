@@ -19,8 +19,8 @@ struct Still {
 }
 
 impl Io<Handover> for Still {
-    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
-        Ok((0, spec.addr))
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<SocketAddr> {
+        Ok(spec.addr)
     }
     fn accept_pause(&mut self) {}
     fn accept_resume(&mut self) {}

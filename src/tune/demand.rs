@@ -77,7 +77,8 @@ impl Demand {
         };
         let configured = u64::from(broker.max_connections);
         let default = if configured > 0 { configured } else { CONNECTIONS_DEFAULT };
-        let addresses = broker.listen.iter().chain(&config.http.listen);
+        let listeners = config.all_listeners();
+        let addresses = listeners.iter().filter_map(|l| l.bind.as_ref()).chain(&config.http.listen);
         Ok(Demand {
             connections: args.connections.unwrap_or(default),
             shards,

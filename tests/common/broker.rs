@@ -201,14 +201,16 @@ fn follow(
     serves: &Sender<(SocketAddr, Option<SocketAddr>)>,
 ) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if let Some(addr) = served_at(&line, "mqtt=") {
-            let _ = serves.send((addr, served_at(&line, "http=")));
+        let served = served_at(&line, "mqtt=").map(|addr| (addr, served_at(&line, "http=")));
+        let mut kept = log.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if kept.len() == LINES_KEPT {
+            kept.pop_front();
         }
-        let mut log = log.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if log.len() == LINES_KEPT {
-            log.pop_front();
+        kept.push_back(line);
+        drop(kept);
+        if let Some(served) = served {
+            let _ = serves.send(served);
         }
-        log.push_back(line);
     }
 }
 

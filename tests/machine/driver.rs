@@ -47,9 +47,9 @@ impl SimIo {
 }
 
 impl Io<Handover> for SimIo {
-    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<SocketAddr> {
         self.net.borrow_mut().kernels[self.me].listening = true;
-        Ok((0, spec.addr))
+        Ok(spec.addr)
     }
 
     fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> std::io::Result<Conn> {

@@ -44,7 +44,8 @@ const LISTENERS: Shape = Shape::Object(&[
     must(
         "listeners",
         Shape::List(&Shape::Object(&[
-            must("protocol", Shape::OneOf(&["mqtt:tcp", "http:management"]), "What it serves."),
+            must("name", Shape::Text, "Its name; `default` is the first of `mqtt.listen`."),
+            must("protocol", Shape::OneOf(&["mqtt:tcp"]), "What it serves."),
             must("listen_on", Shape::Text, "Address and port."),
             must("acceptors", COUNT, "Threads that accept."),
             must("max_conns", COUNT, "Connections that it can have."),
@@ -166,12 +167,13 @@ async fn listeners(State(cx): State<Context>) -> Result<Answer, Fault> {
     let shards = totals(&cx).await?;
     let room: usize = shards.iter().map(|shard| shard.room).sum();
     let all: u64 = shards.iter().flat_map(|shard| &shard.listeners).map(|n| u64::from(*n)).sum();
-    let mqtt = cx.facts.mqtt.iter().enumerate().map(|(index, addr)| {
+    let mqtt = cx.facts.mqtt.iter().enumerate().map(|(index, served)| {
         let current: u64 =
             shards.iter().filter_map(|shard| shard.listeners.get(index)).map(|n| u64::from(*n)).sum();
         json!({
-            "protocol": "mqtt:tcp",
-            "listen_on": addr.to_string(),
+            "name": served.name,
+            "protocol": format!("mqtt:{}", served.kind.name()),
+            "listen_on": served.addr.to_string(),
             "acceptors": shards.len(),
             "max_conns": all + room as u64,
             "current_conns": current,

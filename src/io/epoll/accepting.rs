@@ -55,12 +55,13 @@ impl<H: Send> Epoll<H> {
                 return;
             }
             let Some(listener) = self.listeners.get(index) else { return };
+            let (number, names) = (listener.number, listener.names);
             match net::accept(listener.socket.as_raw_fd()) {
                 Ok((socket, peer)) => match self.adopt(socket) {
                     Ok(conn) => {
                         self.stats.accepts += 1;
-                        let peer = peer.filter(|_| self.options.peer_address);
-                        events.push(Event::Accepted { conn, listener: index as u16, peer });
+                        let peer = peer.filter(|_| names);
+                        events.push(Event::Accepted { conn, listener: number, peer });
                     }
                     // Its descriptor is closed here; the kernel lacks memory for a registration.
                     Err(_) => return self.stall(self.now().plus_ms(limits::ACCEPT_RETRY_MS)),

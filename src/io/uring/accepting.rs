@@ -27,6 +27,9 @@ enum Armed {
 
 struct Listener {
     socket: OwnedFd,
+    number: u16,
+    /// `Accepted` names the peer.
+    names: bool,
     armed: Armed,
     /// The ring that it is armed on.
     unit: usize,
@@ -49,10 +52,11 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
-    pub(super) fn listen(&mut self, spec: ListenSpec) -> io::Result<(u16, SocketAddr)> {
+    pub(super) fn listen(&mut self, spec: ListenSpec) -> io::Result<SocketAddr> {
+        let (number, names) = (spec.listener, spec.peer_address);
         let (socket, addr) = net::listener(spec)?;
-        self.listeners.push(Listener { socket, armed: Armed::Nothing, unit: HUB });
-        Ok((self.listeners.len() as u16 - 1, addr))
+        self.listeners.push(Listener { socket, number, names, armed: Armed::Nothing, unit: HUB });
+        Ok(addr)
     }
 
     pub(super) fn pause(&mut self, paused: bool) {
@@ -83,8 +87,11 @@ impl Accepting {
         (self.listeners[0].socket.as_raw_fd(), self.stalled_until)
     }
 
+    /// The name of a listener's accept: its place in the list, and above it its number, which thus is known when
+    /// the list has gone.
     fn name(&self, index: usize) -> u64 {
-        ops::name(Op::Accept, self.epoch, index as u32)
+        let number = u32::from(self.listeners[index].number);
+        ops::name(Op::Accept, self.epoch, number << 16 | index as u32)
     }
 }
 
@@ -162,18 +169,19 @@ impl<H: Send> Uring<H> {
 
     pub(super) fn accepted(&mut self, unit: usize, entry: &cqueue::Entry, events: &mut Vec<Event<H>>) {
         let (user_data, result, flags) = (entry.user_data(), entry.result(), entry.flags());
-        let index = ops::index(user_data);
+        let (index, number) = (ops::index(user_data) & 0xFFFF, (ops::index(user_data) >> 16) as u16);
         let current = ops::generation(user_data) == self.accepting.epoch & ops::GENERATION;
-        if !cqueue::more(flags)
-            && current
-            && let Some(listener) = self.accepting.listeners.get_mut(index as usize)
-        {
-            listener.armed = Armed::Nothing;
+        let mut names = false;
+        if current && let Some(listener) = self.accepting.listeners.get_mut(index as usize) {
+            names = listener.names;
+            if !cqueue::more(flags) {
+                listener.armed = Armed::Nothing;
+            }
         }
         match u32::try_from(result) {
             Ok(slot) => {
                 let conn = self.units.at(unit).base + slot;
-                self.admit(conn, index, events);
+                self.admit(conn, number, names, events);
             }
             Err(_) => match -result {
                 libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
@@ -185,16 +193,16 @@ impl<H: Send> Uring<H> {
         }
     }
 
-    fn admit(&mut self, conn: Conn, listener: u32, events: &mut Vec<Event<H>>) {
+    fn admit(&mut self, conn: Conn, listener: u16, names: bool, events: &mut Vec<Event<H>>) {
         self.clear(conn, events);
         self.stats.accepts += 1;
-        if self.options.peer_address && self.features.peer_address {
-            self.occupy(conn, Phase::Naming).credit = listener;
+        if names && self.features.peer_address {
+            self.occupy(conn, Phase::Naming).credit = listener.into();
             self.accepting.unnamed.push_back(conn);
             self.name_more();
         } else {
             self.occupy(conn, Phase::Open);
-            events.push(Event::Accepted { conn, listener: listener as u16, peer: None });
+            events.push(Event::Accepted { conn, listener, peer: None });
         }
     }
 

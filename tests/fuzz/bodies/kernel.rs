@@ -218,8 +218,8 @@ impl MemoryIo {
 }
 
 impl Io<Handover> for MemoryIo {
-    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<(u16, SocketAddr)> {
-        Ok((0, spec.addr))
+    fn listen(&mut self, spec: ListenSpec) -> std::io::Result<SocketAddr> {
+        Ok(spec.addr)
     }
 
     fn accept_pause(&mut self) {

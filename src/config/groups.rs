@@ -1,0 +1,203 @@
+//! Tables of which there may be any number, each with a name of its own: `[listeners.NAME]`.
+
+use super::fault::UNKNOWN;
+use super::keys::{KEYS, Key, RESTART, keys, names, nearest, number};
+use super::value::{Field, Kind, Value};
+use super::{Changes, Config, Fault, Origin};
+use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX};
+use crate::listener::{self, Listener};
+use std::net::SocketAddr;
+
+/// The section of listeners.
+pub(super) const LISTENERS: &str = "listeners";
+
+/// How the listeners of `mqtt.listen` are called; from the second on with a number behind it.
+const DEFAULT: &str = "default";
+
+/// The keys of a listener, in the order in which `etc/ringmq.toml` shows them.
+pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
+    "bind" bind RESTART Kind::Bind,
+        "Address and port that it serves. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
+    "kind" kind RESTART names!(listener::Kind),
+        "What it speaks below MQTT.";
+    "backlog" socket.backlog RESTART number("connections", 0, 65_535),
+        "Connections that may wait to be accepted, for each shard. The kernel cuts it to `net.core.somaxconn`. 0: `broker.backlog`.";
+    "nodelay" socket.nodelay RESTART Kind::Flag,
+        "Whether small packets leave at once (TCP_NODELAY).";
+    "keepalive_s" socket.keepalive_s RESTART number("seconds", 0, 32_767),
+        "Silence after which the kernel probes whether the peer's machine is still there, whatever MQTT's keep alive. 0: it does not.";
+    "keepalive_interval_s" socket.keepalive_interval_s RESTART number("seconds", 1, 32_767),
+        "Time between two such probes.";
+    "keepalive_probes" socket.keepalive_probes RESTART number("probes", 1, 127),
+        "Probes without an answer after which a connection is dead.";
+    "recbuf" socket.receive_buffer_bytes RESTART number("bytes", 0, 1 << 30),
+        "The kernel's receive buffer of each connection. 0: as the kernel decides.";
+    "sndbuf" socket.send_buffer_bytes RESTART number("bytes", 0, 1 << 30),
+        "The kernel's send buffer of each connection. 0: as the kernel decides.";
+};
+
+/// A listener as the documentation shows it.
+pub(super) fn example() -> Listener {
+    Listener { bind: Some(SocketAddr::from(([127, 0, 0, 1], 1884))), ..Listener::new("NAME") }
+}
+
+/// What a value is for.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// A key that there is once.
+    Key(&'static Key),
+    /// A key of a listener of this name.
+    Listener(Box<str>, &'static Key<Listener>),
+}
+
+impl Target {
+    /// What a dotted name stands for; else what is wrong with it.
+    pub fn find(name: &str) -> Result<Target, String> {
+        if let Some(key) = Key::find(name) {
+            return Ok(Target::Key(key));
+        }
+        let parts: Vec<_> = name.split('.').collect();
+        match parts[..] {
+            [LISTENERS, listener, key] => {
+                check_name(listener)?;
+                match LISTENER_KEYS.iter().find(|known| known.name == key) {
+                    Some(key) => Ok(Target::Listener(listener.into(), key)),
+                    None => Err(match nearest(LISTENER_KEYS, key) {
+                        Some(near) => {
+                            format!("unknown key; did you mean {LISTENERS}.{listener}.{}?", near.name)
+                        }
+                        None => UNKNOWN.to_owned(),
+                    }),
+                }
+            }
+            _ => Err(Fault::unknown(name)),
+        }
+    }
+
+    /// What an environment variable stands for: `RINGMQ_LISTENERS_NAME_KEY`, with a name in small letters.
+    pub fn of_variable(name: &str) -> Option<Target> {
+        if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+            return Some(Target::Key(key));
+        }
+        let rest = name.strip_prefix("RINGMQ_LISTENERS_")?.to_lowercase();
+        let keys = LISTENER_KEYS.iter().filter_map(|key| {
+            let listener = rest.strip_suffix(key.name)?.strip_suffix('_')?;
+            check_name(listener).ok().map(|()| (listener.len(), key))
+        });
+        // The longest key, where one ends with another.
+        let (len, key) = keys.min_by_key(|(len, _)| *len)?;
+        Some(Target::Listener(rest[..len].into(), key))
+    }
+
+    /// Section, name and key.
+    pub fn name(&self) -> String {
+        match self {
+            Target::Key(key) => key.name.to_owned(),
+            Target::Listener(name, key) => format!("{LISTENERS}.{name}.{}", key.name),
+        }
+    }
+
+    /// What it accepts.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Target::Key(key) => key.kind,
+            Target::Listener(_, key) => key.kind,
+        }
+    }
+
+    /// Sets it to a value that its kind accepted.
+    pub fn set(&self, config: &mut Config, value: Value) -> Result<(), String> {
+        match self {
+            Target::Key(key) => (key.set)(config, value),
+            Target::Listener(name, key) => {
+                let at = config.listeners.iter().position(|listener| listener.name == *name);
+                let at = at.unwrap_or_else(|| {
+                    config.listeners.push(Listener::new(name));
+                    config.listeners.len() - 1
+                });
+                (key.set)(&mut config.listeners[at], value)
+            }
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !name.is_empty() && name.len() <= LISTENER_NAME_BYTES_MAX && name.bytes().all(fits) {
+        return Ok(());
+    }
+    let form = "letters, digits, `_` and `-`";
+    Err(format!("expected a name of 1 to {LISTENER_NAME_BYTES_MAX} {form} for it, got {name:?}"))
+}
+
+impl Config {
+    /// All listeners, by number: those of `mqtt.listen`, then those with tables of their own.
+    pub fn all_listeners(&self) -> Vec<Listener> {
+        let of_addresses = self.broker.listen.iter().enumerate().map(|(at, addr)| {
+            let name = if at == 0 { DEFAULT.to_owned() } else { format!("{DEFAULT}-{}", at + 1) };
+            Listener { bind: Some(*addr), ..Listener::new(&name) }
+        });
+        let mut all: Vec<_> = of_addresses.chain(self.listeners.iter().cloned()).collect();
+        for listener in all.iter_mut().filter(|listener| listener.socket.backlog == 0) {
+            listener.socket.backlog = self.broker.backlog;
+        }
+        all
+    }
+
+    /// What must hold between listeners.
+    pub(super) fn check_listeners(&self, faults: &mut Vec<Fault>) {
+        let all = self.all_listeners();
+        let mut fault = |key: String, what: String| faults.push(Fault::of_key(Origin::Together, &key, what));
+        if all.is_empty() {
+            let what = "expected at least one address, got none, and no listener has a table".to_owned();
+            fault("mqtt.listen".to_owned(), what);
+        }
+        if all.len() > LISTENERS_MAX {
+            let what = format!("expected at most {LISTENERS_MAX}, got {}", all.len());
+            fault(LISTENERS.to_owned(), what);
+        }
+        for (at, listener) in all.iter().enumerate() {
+            let key = format!("{LISTENERS}.{}", listener.name);
+            if all[..at].iter().any(|other| other.name == listener.name) {
+                fault(key.clone(), "the name is one of mqtt.listen's; choose another".to_owned());
+            }
+            let Some(bind) = listener.bind else {
+                fault(format!("{key}.bind"), "expected an address with a port, got none".to_owned());
+                continue;
+            };
+            if bind.port() == 0 {
+                continue;
+            }
+            if let Some(other) = all[..at].iter().find(|other| other.bind == Some(bind)) {
+                fault(format!("{key}.bind"), format!("{bind} is the listener {}'s already", other.name));
+            }
+            if self.http.listen.contains(&bind) {
+                let of =
+                    if self.broker.listen.contains(&bind) { "mqtt.listen" } else { &format!("{key}.bind") };
+                fault("http.listen".to_owned(), format!("{bind} is in {of} too; choose another port"));
+            }
+        }
+    }
+
+    /// Takes over of `new` what listeners can change while the broker runs.
+    pub(super) fn reload_listeners(&mut self, new: &Config, changes: &mut Changes) {
+        let named = |list: &[Listener], name: &str| list.iter().position(|listener| *listener.name == *name);
+        for listener in &new.listeners {
+            let Some(at) = named(&self.listeners, &listener.name) else {
+                changes.restart.push(format!("{LISTENERS}.{}", listener.name));
+                continue;
+            };
+            for key in LISTENER_KEYS {
+                let value = (key.get)(listener);
+                if value == (key.get)(&self.listeners[at]) {
+                    continue;
+                }
+                let applied = key.live && (key.set)(&mut self.listeners[at], value).is_ok();
+                let list = if applied { &mut changes.applied } else { &mut changes.restart };
+                list.push(format!("{LISTENERS}.{}.{}", listener.name, key.name));
+            }
+        }
+        let gone = self.listeners.iter().filter(|listener| named(&new.listeners, &listener.name).is_none());
+        changes.restart.extend(gone.map(|listener| format!("{LISTENERS}.{}", listener.name)));
+    }
+}

@@ -1,0 +1,48 @@
+//! Listeners: several at a time, each with its own settings, seen from outside.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod several;
+
+use common::{Broker, Ground, Http};
+use serde_json::Value;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A listener of a broker, to be connected to.
+pub struct Through(pub SocketAddr);
+
+impl Ground for Through {
+    type Socket = TcpStream;
+
+    fn dial(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.0).expect("the listener takes connections");
+        stream.set_nodelay(true).expect("a socket takes TCP_NODELAY");
+        stream
+    }
+}
+
+/// What the API tells of a listener.
+pub fn row(broker: &Broker, name: &str) -> Value {
+    let told = Http::of(broker).json("/api/v4/listeners");
+    let rows = told["data"][0]["listeners"].as_array().expect("a list").clone();
+    rows.into_iter().find(|row| row["name"] == name).expect("a listener of this name")
+}
+
+/// A listener of this name.
+pub fn through(broker: &Broker, name: &str) -> Through {
+    Through(row(broker, name)["listen_on"].as_str().expect("a text").parse().expect("an address"))
+}
+
+/// Waits until the API tells so many connections of a listener.
+pub fn await_connections(broker: &Broker, name: &str, count: u64) {
+    let mut seen = Value::Null;
+    for _ in 0..600 {
+        seen = row(broker, name)["current_conns"].clone();
+        if seen == count {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{name}: {count} connections, got {seen}");
+}
