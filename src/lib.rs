@@ -22,6 +22,7 @@ pub mod trie;
 pub mod codec;
 pub mod mesh;
 pub mod retained;
+pub mod store;
 
 pub mod desk;
 pub mod listener;

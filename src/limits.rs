@@ -238,3 +238,14 @@ const _: () = assert!(
             + SHARDS_MAX
             + RINGS_PER_SHARD_MAX
 );
+
+/// Entries of the rings between a shard and the store.
+pub const STORE_RING_ENTRIES: usize = 64;
+/// Bytes of changes above which the store takes no more before it has committed them.
+pub const STORE_GROUP_BYTES_MAX: usize = 1 << 20;
+/// Milliseconds after which a store that cannot write tries again.
+pub const STORE_RETRY_MS: u64 = 1_000;
+/// Milliseconds after which the store tries again to answer a shard whose ring is full.
+pub const STORE_RING_RETRY_MS: u64 = 1;
+
+const _: () = assert!(STORE_RING_ENTRIES.is_power_of_two());
