@@ -148,6 +148,29 @@ pub const HTTP_COUNT_MS: u64 = 10_000;
 /// Subscriptions that the topic tree is made from.
 pub const HTTP_TREE_ROWS_MAX: usize = 50_000;
 
+/// Events that a shard keeps until the management thread takes them; more are dropped and counted.
+pub const EVENTS_QUEUED_MAX: usize = 4_096;
+/// Bytes of these events, and of those that wait for one listener.
+pub const EVENTS_BYTES_MAX: usize = 4 << 20;
+/// Milliseconds between two times that a shard's events are taken.
+pub const EVENTS_PAUSE_MS: u64 = 20;
+/// Events that wait for one listener; more are dropped, and it is told how many.
+pub const EVENTS_WAITING_MAX: usize = 8_192;
+/// Listeners to events at a time, traces into files included.
+pub const EVENTS_LISTENERS_MAX: usize = 32;
+/// Milliseconds after which a stream of events that its client does not read is closed.
+pub const EVENTS_STALL_MS_MAX: u64 = 30_000;
+/// Milliseconds of silence after which a stream of events shows that it is there.
+pub const EVENTS_SILENCE_MS: u64 = 15_000;
+/// Clients and topic filters that are traced at a time.
+pub const TRACES_MAX: usize = 16;
+/// Bytes of what a trace says of one packet.
+pub const TRACE_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a payload that a trace shows.
+pub const TRACE_PAYLOAD_BYTES_MAX: usize = 64;
+/// Bytes of the file of one trace, which ends there.
+pub const TRACE_FILE_BYTES_MAX: u64 = 256 << 20;
+
 /// Connections to the HTTP API at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Headers of one HTTP request.

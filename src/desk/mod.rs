@@ -19,9 +19,11 @@
 //! `list(Ask::Clients, &query, position).await?` for pages over all shards.
 
 mod cursor;
+mod happening;
 mod rows;
 
 pub use cursor::{Cost, Cursor, Page, Place, Reply, Wanted};
+pub use happening::{Batch, Happening, Kind, Kinds, Watch, What};
 pub use rows::{
     ClientQuery, ClientRow, LossRow, Published, Range, RouteQuery, RouteRow, SubscriptionQuery,
     SubscriptionRow, Totals, Weight, WillRow,
@@ -97,6 +99,17 @@ pub enum Ask {
         /// Whether there was one.
         reply: Reply<bool>,
     },
+    /// Says what the shard is to collect from now on, in place of what it was; an empty [`Watch`] ends it. A question
+    /// for [`Ask::Happenings`] that waits is answered. There is one asker, [`crate::api`]'s hub. Small.
+    Watch {
+        /// What is to be collected.
+        watch: Box<Watch>,
+        /// Once it is.
+        reply: Reply<()>,
+    },
+    /// What the shard has collected: at the end of the tick in which there is something. It waits until then; a
+    /// further one takes its place. Small.
+    Happenings(Reply<Box<Batch>>),
     /// What may be large.
     List(Listing),
 }

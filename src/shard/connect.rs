@@ -7,6 +7,7 @@ use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
     ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode, Version,
 };
+use crate::desk::What;
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::{HAND_OVERS_MAX, PACKET_BYTES_MAX};
 use crate::session::{Accepted, Link, Refusal, Session};
@@ -160,6 +161,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.pump_session(index);
         self.resume_scans(index);
         self.local.counters.connects += 1;
+        self.note_connected(conn, index, present);
         tracing::debug!(client_id, conn, "connected");
     }
 
@@ -189,7 +191,9 @@ impl<I: Io<Handover>> Shard<I> {
                 self.end_session(index);
             }
         }
-        (self.local.add_session(Session::new(client_id, key, self.local.now)), false)
+        let index = self.local.add_session(Session::new(client_id, key, self.local.now));
+        self.note_session(index, What::SessionCreated);
+        (index, false)
     }
 
     fn move_home(&mut self, conn: Conn, home: ShardId, bytes: Vec<u8>) -> Next {
@@ -254,6 +258,7 @@ impl<I: Io<Handover>> Shard<I> {
     fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
         self.local.counters.connect_errors += 1;
         self.local.counters.connect_denied += u64::from(DENIED.contains(&refusal.code));
+        self.note_refused(conn, refusal.code, &refusal.text);
         if self.may_log() {
             tracing::info!(code = %refusal.code, "CONNECT refused: {}", refusal.text);
         }
@@ -302,6 +307,8 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Nothing;
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
+        self.note_disconnected(conn, index, reason);
+        let Some(c) = self.local.conns.get(conn) else { return };
         if let Some(session) = self.local.sessions.get_mut(index) {
             let kept = session.expiry_s > 0 && matches!(end, End::Normal | End::Lost);
             let past = kept.then(|| c.past(session.folded(), now, reason));

@@ -130,6 +130,11 @@ impl<I: Io<Handover>> Shard<I> {
                 self.clear_retained(&topic, stamp);
                 reply.send(known);
             }
+            Ask::Watch { watch, reply } => {
+                self.set_watch(*watch);
+                reply.send(());
+            }
+            Ask::Happenings(reply) => self.await_happenings(reply),
             Ask::List(listing) => self.desk.listings.push_back(listing),
         }
     }

@@ -51,5 +51,6 @@ impl<I: Io<Handover>> Shard<I> {
             + self.scratch.bytes()
             + self.local.work_bytes()
             + self.desk.bytes()
+            + self.watching.bytes()
     }
 }

@@ -31,7 +31,9 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace;
 mod waiters;
+mod watch;
 
 pub use connection::Handover;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
@@ -161,6 +163,7 @@ pub struct Shard<I: Io<Handover>> {
     cleanup: VecDeque<u32>,
     scans: scans::ScanState,
     desk: desk::Desk,
+    watching: watch::Watching,
     drain: Option<drain::Drain>,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
@@ -247,6 +250,7 @@ impl<I: Io<Handover>> Shard<I> {
             cleanup: VecDeque::new(),
             scans: scans::ScanState::default(),
             desk: desk::Desk::default(),
+            watching: watch::Watching::default(),
             drain: None,
             sweeping: false,
             moving: 0,
@@ -332,6 +336,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.lap(Part::Announce);
         self.flush();
         self.lap(Part::Flush);
+        self.report_happenings();
         self.close_tick();
     }
 
@@ -548,6 +553,9 @@ impl<I: Io<Handover>> Shard<I> {
             let full = c.link.traffic.is_full();
             c.count(&mut self.local.memory);
             self.local.counters.sends += 1;
+            if self.watching.is_tracing() {
+                self.trace_output(conn, &out);
+            }
             self.io.send(conn, out);
             if full {
                 self.fold_traffic(conn);

@@ -180,6 +180,9 @@ impl<I: Io<Handover>> Shard<I> {
                 c.link.traffic.recv_pkt -= 1;
                 c.link.traffic.recv_msg -= publish;
             }
+            if self.watching.is_tracing() && !matches!(next, Ok(Next::Wait | Next::Moved)) {
+                self.trace_input(conn, &rest[..total]);
+            }
             match next {
                 Ok(Next::Go) => at += total,
                 Ok(Next::After) => return at + total,

@@ -309,6 +309,9 @@ impl<I: Io<Handover>> Shard<I> {
         let counters = &mut self.local.counters;
         counters.published[m.head.source as usize][m.head.qos as usize] += 1;
         counters.unrouted[m.head.source as usize] += u64::from(!any);
+        if self.watching.is_tracing() {
+            self.trace_routed(&m, origin);
+        }
         Routed::Done { any, fan_out }
     }
 

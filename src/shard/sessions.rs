@@ -3,6 +3,7 @@
 use super::local::Terms;
 use super::timers::Timer;
 use super::{Handover, Shard};
+use crate::desk::What;
 use crate::io::Io;
 use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX, TIMER_HORIZON_MS};
 use crate::mesh::{Control, HandOn};
@@ -138,6 +139,8 @@ impl<I: Io<Handover>> Shard<I> {
         session.ended = true;
         session.scans = None;
         self.local.counters.sessions_ended += 1;
+        self.note_session(index, What::SessionEnded);
+        let Some(session) = self.local.sessions.get_mut(index) else { return };
         let gauges = &mut self.local.gauges;
         gauges.sessions -= 1;
         gauges.sessions_persistent -= u64::from(session.expiry_s > 0);

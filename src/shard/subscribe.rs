@@ -187,6 +187,7 @@ impl<I: Io<Handover>> Shard<I> {
             let (filter, no_local) = (to.filter.as_str().into(), options.no_local);
             jobs.push(ScanJob { filter, qos, id, no_local, cancelled: false, number: 0 });
         }
+        self.note_subscribed(conn, index, text, qos);
         debug_assert!(self.local.conns.get(conn).is_some());
         Ok(granted(qos))
     }
@@ -240,6 +241,7 @@ impl<I: Io<Handover>> Shard<I> {
                 Ok(from) => match self.end_subscription(index, &from) {
                     None => ReasonCode::NO_SUBSCRIPTION_EXISTED,
                     Some(sub) => {
+                        self.note_unsubscribed(index, text);
                         gone.push(sub);
                         if from.group.is_none() {
                             unwanted.insert(from.filter.as_str());

@@ -298,6 +298,7 @@ table! {
     Counter expired_messages "Messages that expired before delivery.",
     Counter expired_sessions "Sessions that expired.",
     Counter asks "Questions of the management thread that were taken.",
+    Counter events_dropped "Events for the HTTP API that found no room until it took them.",
     Counter listing_ticks "Ticks that went on with a listing for the management thread.",
     Peak listing_us_max "Microseconds that one tick spent on listings at most.",
 }
