@@ -49,7 +49,7 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         // What the configuration does not name any more.
         drop(inherited);
         announce(&broker, &api, &config.http);
-        let facts = facts(&config, &broker, &api);
+        let facts = facts(&config, sources, &broker, &api);
         let http_sockets =
             api.sockets().map_err(|error| format!("cannot keep the HTTP listeners: {error}"))?;
         let (state, watched) = watch::channel(State::Running);
@@ -103,12 +103,13 @@ pub fn become_anew(sockets: &[(Role, OwnedFd)]) -> String {
 }
 
 /// What the API tells of the broker.
-fn facts(config: &Config, broker: &Broker, api: &Api) -> Facts {
+fn facts(config: &Config, sources: &Sources, broker: &Broker, api: &Api) -> Facts {
     Facts {
         node: config.node.clone(),
         mqtt: broker.served().to_vec(),
         http: api.addresses(),
         description: broker.describe().to_owned(),
+        data_dir: config.data_dir(sources),
     }
 }
 

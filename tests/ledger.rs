@@ -168,17 +168,19 @@ fn receive(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
     out
 }
 
-/// Subscribes at QoS 1, a hundred filters in a packet.
+/// Subscribes at QoS 1, a hundred filters in a packet. They are made as they are needed: what a case holds by itself
+/// would be taken for the broker's.
 fn subscribe(stream: &mut TcpStream, filters: impl Iterator<Item = String>) {
-    let filters: Vec<String> = filters.collect();
-    for some in filters.chunks(100) {
-        let mut body = vec![0, 1];
-        for filter in some {
-            string(&mut body, filter);
+    let mut filters = filters.peekable();
+    while filters.peek().is_some() {
+        let (mut body, mut count) = (vec![0, 1], 0);
+        for filter in filters.by_ref().take(100) {
+            string(&mut body, &filter);
             body.push(1);
+            count += 1;
         }
         send(stream, 0x82, &body);
-        receive(stream, 4 + some.len());
+        receive(stream, 4 + count);
     }
 }
 

@@ -1,11 +1,13 @@
 //! What every handler is given.
 
 use super::control::Order;
+use super::events::{Hub, Traces};
 use super::measure::Meter;
 use super::security::Security;
 use super::{Desk, HttpOptions, State};
 use crate::listener::Served;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -23,6 +25,10 @@ pub struct Context {
     pub orders: mpsc::Sender<Order>,
     /// Gathers what the shards measure.
     pub meter: Meter,
+    /// Tells what happens on the shards.
+    pub hub: Hub,
+    /// Packets that are traced into files.
+    pub traces: Traces,
     /// Who is let in.
     pub(super) door: Arc<Door>,
 }
@@ -51,8 +57,9 @@ impl Context {
     ) -> Context {
         let requests = Semaphore::new(crate::limits::HTTP_REQUESTS_MAX);
         let door = Door { options, security, requests, started: Instant::now() };
-        let meter = Meter::new(desk.clone());
-        Context { desk, state, facts: Arc::new(facts), meter, orders, door: Arc::new(door) }
+        let (meter, hub) = (Meter::new(desk.clone()), Hub::new(desk.clone()));
+        let (facts, door, traces) = (Arc::new(facts), Arc::new(door), Traces::default());
+        Context { desk, state, facts, meter, hub, traces, orders, door }
     }
 
     /// How long the API has been served.
@@ -63,6 +70,11 @@ impl Context {
     /// Seconds between two rounds of `$SYS`; 0 = none.
     pub(super) fn sys_interval_s(&self) -> u32 {
         self.door.options.sys_interval_s
+    }
+
+    /// Whether clients that come and go are published below `$SYS`.
+    pub(super) fn sys_client_events(&self) -> bool {
+        self.door.options.sys_client_events
     }
 
     /// Bytes of a body at most.
@@ -82,6 +94,8 @@ pub struct Facts {
     pub http: Vec<SocketAddr>,
     /// Shards and driver, one line.
     pub description: String,
+    /// The folder for what is kept, which need not be there.
+    pub data_dir: PathBuf,
 }
 
 /// How a node is called.

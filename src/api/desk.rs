@@ -106,6 +106,11 @@ impl Desk {
         SystemTime::UNIX_EPOCH + Duration::from_secs(day + moment.0 / 1_000)
     }
 
+    /// Milliseconds since 1970 of a moment, in step with [`Desk::time_of_day`].
+    pub fn time_of_day_ms(&self, moment: Moment) -> u64 {
+        self.0.day.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() * 1_000 + moment.0
+    }
+
     /// The moments, in whole seconds, whose time of day is from `min_s` to `max_s` seconds since 1970.
     pub fn range(&self, min_s: Option<u64>, max_s: Option<u64>) -> Range {
         let day = self.0.day.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -133,6 +138,19 @@ impl Desk {
         ask: impl FnOnce(Reply<T>) -> Ask,
     ) -> Result<T, Away> {
         let _permit = self.0.asks.acquire().await.map_err(|_| Away)?;
+        self.wait(shard, ask).await
+    }
+
+    /// Asks one shard what it may answer much later; so it takes no place among the questions that are under way, and
+    /// whoever asks bounds how many there are.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub(super) async fn wait<T: Send + 'static>(
+        &self,
+        shard: usize,
+        ask: impl FnOnce(Reply<T>) -> Ask,
+    ) -> Result<T, Away> {
         let (sender, answer) = oneshot::channel();
         // Whoever asked may have given up.
         let reply = Reply::new(move |answer| drop(sender.send(answer)));

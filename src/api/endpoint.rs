@@ -21,6 +21,8 @@ pub const TABLES: &[&[Endpoint]] = &[
     super::v4::messages::ENDPOINTS,
     super::v4::retained::ENDPOINTS,
     super::v4::control::ENDPOINTS,
+    super::events::STREAM,
+    super::events::TRACES,
     super::measure::NAMED,
     super::measure::PROMETHEUS,
     super::measure::SHARDS,
@@ -93,6 +95,7 @@ pub const PATH_PARAMETERS: &[Field] = &[
     super::shape::must("username", Shape::Name, "User name."),
     super::shape::must("topic", Shape::Name, "Topic, percent-encoded."),
     super::shape::must("plugin", Shape::Name, "Name of a built-in part."),
+    super::shape::must("trace", Shape::Name, "Name of a trace's file."),
     super::shape::must("action", Shape::OneOf(&["stop", "restart"]), "What to do."),
 ];
 

@@ -11,6 +11,7 @@ pub mod control;
 mod desk;
 pub mod dialect;
 pub mod endpoint;
+pub mod events;
 pub mod fault;
 pub mod measure;
 pub mod openapi;
@@ -58,6 +59,8 @@ pub struct HttpOptions {
     pub open_metrics: bool,
     /// Seconds between two rounds of what the broker publishes below `$SYS/`; 0 = none.
     pub sys_interval_s: u32,
+    /// Whether each client that comes or goes is published there.
+    pub sys_client_events: bool,
 }
 
 impl HttpOptions {
@@ -88,6 +91,7 @@ impl Default for HttpOptions {
             max_body_bytes: HTTP_BODY_BYTES_DEFAULT,
             open_metrics: false,
             sys_interval_s: 60,
+            sys_client_events: false,
         }
     }
 }

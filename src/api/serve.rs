@@ -3,6 +3,7 @@
 use super::context::{Context, Local};
 use super::control::Order;
 use super::dialect::Dialect;
+use super::events::announce;
 use super::fault::{Cause, Fault};
 use super::security::{Security, guard};
 use super::{Desk, Facts, HttpOptions, endpoint};
@@ -22,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -96,6 +98,25 @@ impl Api {
         let context = Context::new(desk, state.clone(), facts, orders, (self.options, self.security));
         let mut tasks = JoinSet::new();
         tasks.spawn(super::sys::run(context.clone()));
+        for shard in 0..context.desk.shards() {
+            let (hub, mut state) = (context.hub.clone(), state.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    // It ends before where its shard has gone, which is told elsewhere.
+                    _ = hub.follow(shard) => {}
+                    () = stopped(&mut state) => {}
+                }
+            });
+        }
+        if context.sys_client_events() {
+            let (announcing, mut state) = (announce(context.clone()), state.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = announcing => {}
+                    () = stopped(&mut state) => {}
+                }
+            });
+        }
         let routes = routes(context);
         for listener in self.listeners {
             match TcpListener::from_std(listener) {
@@ -182,10 +203,13 @@ async fn accept(listener: TcpListener, routes: Router, mut state: watch::Receive
 /// Serves one connection; it lives no longer than its bound.
 async fn connection(stream: TcpStream, routes: Router, mut state: watch::Receiver<State>) {
     let local = stream.local_addr().map(Local).ok();
+    let (stay, mut stays) = watch::channel(false);
+    let stay = Stay(Arc::new(stay));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if let Some(local) = local {
             request.extensions_mut().insert(local);
         }
+        request.extensions_mut().insert(stay.clone());
         TowerToHyperService::new(routes.clone()).call(request)
     });
     let serving = http1::Builder::new()
@@ -195,7 +219,11 @@ async fn connection(stream: TcpStream, routes: Router, mut state: watch::Receive
         .max_headers(HTTP_HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let life = sleep(Duration::from_millis(HTTP_CONNECTION_MS_MAX));
+    let life = async {
+        sleep(Duration::from_millis(HTTP_CONNECTION_MS_MAX)).await;
+        // An error means that nothing is left that could stay.
+        let _ = stays.wait_for(|stays| !*stays).await;
+    };
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = life => Ok(()),
@@ -206,6 +234,17 @@ async fn connection(stream: TcpStream, routes: Router, mut state: watch::Receive
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection failed");
+    }
+}
+
+/// Keeps a connection beyond its life, for a stream that is written as long as its client reads.
+#[derive(Clone, Debug)]
+pub(super) struct Stay(Arc<watch::Sender<bool>>);
+
+impl Stay {
+    /// Whether it stays.
+    pub fn set(&self, stays: bool) {
+        self.0.send_replace(stays);
     }
 }
 

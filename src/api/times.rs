@@ -10,6 +10,12 @@ pub fn date_time(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
+/// `YYYY-MM-DD HH:mm:ss.SSS` of milliseconds since 1970.
+pub fn date_time_ms(ms: u64) -> String {
+    let second = date_time(SystemTime::UNIX_EPOCH + Duration::from_secs(ms / 1_000));
+    format!("{second}.{:03}", ms % 1_000)
+}
+
 /// `H hours, M minutes, S seconds`.
 pub fn uptime_hours(span: Duration) -> String {
     let s = span.as_secs();
@@ -45,6 +51,7 @@ mod tests {
         assert_eq!(at(0), "1970-01-01 00:00:00");
         assert_eq!(at(951_782_399), "2000-02-28 23:59:59");
         assert_eq!(at(951_782_400), "2000-02-29 00:00:00");
+        assert_eq!(date_time_ms(951_782_400_007), "2000-02-29 00:00:00.007");
         assert_eq!(at(951_868_800), "2000-03-01 00:00:00");
         assert_eq!(at(1_616_033_757), "2021-03-18 02:15:57");
         assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00");

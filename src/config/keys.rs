@@ -217,6 +217,8 @@ pub const KEYS: &[Key] = keys! {
         "Largest body of a request; a larger one is answered with 413.";
     "sys.interval_s" http.sys_interval_s RESTART number("seconds", 0, 86_400),
         "Time between two rounds of the values that are published below `$SYS/`, while somebody is subscribed to them; 0: none are.";
+    "sys.client_events" http.sys_client_events RESTART Kind::Flag,
+        "Whether each client that connects or disconnects is published to `$SYS/brokers/{node}/clients/{clientid}/connected` or `disconnected`, as JSON. Each is one message more for the broker to route.";
     "sys.local_only" mqtt.sys_local_only LIVE Kind::Flag,
         "Whether only clients of this machine may subscribe to filters that begin with `$SYS`.";
     "http.open_metrics" http.open_metrics RESTART Kind::Flag,

@@ -3,6 +3,7 @@
 use super::CtlArgs;
 use crate::limits::CTL_ANSWER_MS_MAX;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use ureq::http::Request;
 use ureq::{Agent, Error};
@@ -10,6 +11,8 @@ use ureq::{Agent, Error};
 /// A broker's API, and who asks.
 pub(super) struct Client {
     agent: Agent,
+    /// For what is read for as long as it is written.
+    streams: Agent,
     url: String,
     authorization: String,
 }
@@ -29,13 +32,17 @@ impl Client {
         } else {
             format!("Bearer {token}")
         };
-        let config = Agent::config_builder()
-            .timeout_global(Some(Duration::from_millis(CTL_ANSWER_MS_MAX)))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .build();
-        Client { agent: config.new_agent(), url: url.trim_end_matches('/').to_owned(), authorization }
+        let agent = |for_ms: Option<u64>| {
+            let config = Agent::config_builder()
+                .timeout_global(for_ms.map(Duration::from_millis))
+                .timeout_recv_response(Some(Duration::from_millis(CTL_ANSWER_MS_MAX)))
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .proxy(None);
+            config.build().new_agent()
+        };
+        let (agent, streams) = (agent(Some(CTL_ANSWER_MS_MAX)), agent(None));
+        Client { agent, streams, url: url.trim_end_matches('/').to_owned(), authorization }
     }
 
     pub fn get(&self, path: &str) -> Result<Value, String> {
@@ -60,19 +67,44 @@ impl Client {
         let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         match status {
             200 => Ok(answer),
-            401 => {
-                Err("the broker refused the credentials; give --user and --password, or --token".to_owned())
-            }
-            _ => {
-                let said = answer["message"].as_str().or_else(|| answer["error"]["message"].as_str());
-                Err(format!("the broker answered {status}: {}", said.unwrap_or("nothing more")))
+            _ => Err(refused(status, &answer)),
+        }
+    }
+
+    /// Follows server-sent events: what each says, as JSON, until `each` says that it is enough or the broker ends it.
+    pub fn follow(&self, path: &str, mut each: impl FnMut(Value) -> bool) -> Result<(), String> {
+        let url = format!("{}{path}", self.url);
+        let request = Request::builder().uri(&url).header("authorization", &self.authorization).body(());
+        let request = request.map_err(|error| format!("{url}: {error}"))?;
+        let response = self.streams.run(request).map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let mut lines = BufReader::new(response.into_body().into_reader()).lines();
+        if status != 200 {
+            let text: String = lines.map_while(Result::ok).collect();
+            return Err(refused(status, &serde_json::from_str(&text).unwrap_or(Value::Null)));
+        }
+        // A connection that ends in the middle was cut off; there is nothing more to say than that it ended.
+        while let Some(Ok(line)) = lines.next() {
+            let data = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
+            if data.is_some_and(|data| !each(data)) {
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     fn unreachable(&self, error: &Error) -> String {
         format!("no broker answers at {}: {error}; is it running, and is --url its http.listen?", self.url)
     }
+}
+
+/// Why a request failed, in one line.
+fn refused(status: u16, answer: &Value) -> String {
+    if status == 401 {
+        return "the broker refused the credentials; give --user and --password, or --token".to_owned();
+    }
+    let said = answer["message"].as_str().or_else(|| answer["error"]["message"].as_str());
+    format!("the broker answered {status}: {}", said.unwrap_or("nothing more"))
 }
 
 /// As RFC 4648 has it, with padding.

@@ -2,11 +2,13 @@
 //! programs.
 
 mod client;
+mod trace;
 mod view;
 
 use clap::{Args, Subcommand};
 use client::Client;
 use serde_json::{Value, json};
+use std::io::Write;
 use std::process::ExitCode;
 use view::{lines, table};
 
@@ -42,6 +44,24 @@ enum Command {
     /// Clients with a session, connected or not.
     #[command(subcommand)]
     Clients(Clients),
+    /// Sessions and what they hold, connected or not.
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Topic filters that have subscribers.
+    #[command(subcommand, alias = "routes")]
+    Topics(Topics),
+    /// Who is subscribed to what.
+    #[command(subcommand)]
+    Subscriptions(Subscriptions),
+    /// Where MQTT and HTTP are served, and with how many connections.
+    Listeners,
+    /// What is wrong now, and what was.
+    Alarms,
+    /// Packets of a client or on a topic.
+    #[command(subcommand)]
+    Trace(trace::Trace),
+    /// Shows what happens until it is interrupted.
+    Events(trace::Events),
     /// The level of the broker's log.
     #[command(subcommand)]
     Log(Log),
@@ -75,6 +95,55 @@ enum Clients {
 }
 
 #[derive(Subcommand, Debug)]
+enum Sessions {
+    /// All sessions.
+    List,
+    /// Everything about the session of one client.
+    Show {
+        /// Client identifier.
+        client_id: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Topics {
+    /// All topic filters.
+    List,
+    /// Those that match a topic.
+    Show {
+        /// Topic name.
+        topic: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Subscriptions {
+    /// All subscriptions.
+    List,
+    /// Those of one client.
+    Show {
+        /// Client identifier.
+        client_id: String,
+    },
+    /// Subscribes a connected client.
+    Add {
+        /// Client identifier.
+        client_id: String,
+        /// Topic filter.
+        topic: String,
+        /// QoS: 0, 1 or 2.
+        qos: u8,
+    },
+    /// Ends a subscription of a connected client.
+    Del {
+        /// Client identifier.
+        client_id: String,
+        /// Topic filter.
+        topic: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 enum Log {
     /// Changes the level at once, until the next restart.
     SetLevel {
@@ -83,14 +152,15 @@ enum Log {
     },
 }
 
-/// Clients of one page when they are listed.
+/// Rows of one page when something is listed.
 const PAGE_ROWS: usize = 1_000;
 
 /// Runs one command; what went wrong is one line on standard error, and 1.
 pub fn ctl(args: &CtlArgs) -> ExitCode {
     match run(args) {
         Ok(text) => {
-            print!("{text}");
+            // Whoever reads it may have seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(line) => {
@@ -106,16 +176,24 @@ fn run(args: &CtlArgs) -> Result<String, String> {
         Command::Status => status(&client)?,
         Command::Broker(Broker::Stats) => values(client.get("/api/v4/stats")?, "stats"),
         Command::Broker(Broker::Metrics) => values(client.get("/api/v4/metrics")?, "metrics"),
-        Command::Clients(Clients::List) => {
-            let rows = all(&client, "/api/v4/clients")?;
-            let text = table(&rows, CLIENT_COLUMNS);
-            (Value::Array(rows), text)
+        Command::Clients(Clients::List) => listed(&client, "/api/v4/clients", CLIENT_COLUMNS)?,
+        Command::Clients(Clients::Show { client_id }) | Command::Sessions(Sessions::Show { client_id }) => {
+            show(&client, client_id)?
         }
-        Command::Clients(Clients::Show { client_id }) => show(&client, client_id)?,
         Command::Clients(Clients::Kick { client_id }) => {
             let path = format!("/api/v4/clients/{}", encoded(client_id));
             (client.send("DELETE", &path, None)?, "ok\n".to_owned())
         }
+        Command::Sessions(Sessions::List) => listed(&client, "/api/v4/clients", SESSION_COLUMNS)?,
+        Command::Topics(Topics::List) => listed(&client, "/api/v4/routes", TOPIC_COLUMNS)?,
+        Command::Topics(Topics::Show { topic }) => {
+            listed(&client, &format!("/api/v4/routes/{}", encoded(topic)), TOPIC_COLUMNS)?
+        }
+        Command::Subscriptions(command) => subscriptions(&client, command)?,
+        Command::Listeners => of_node(client.get("/api/v4/listeners")?, "listeners", LISTENER_COLUMNS),
+        Command::Alarms => of_node(client.get("/api/v4/alarms")?, "alarms", ALARM_COLUMNS),
+        Command::Trace(command) => return trace::trace(&client, command, args.json),
+        Command::Events(events) => return trace::events(&client, events, args.json),
         Command::Log(Log::SetLevel { level }) => {
             let body = json!({"data": {"log.level": level}});
             (client.send("POST", "/api/v4/reload", Some(&body))?, "ok\n".to_owned())
@@ -154,8 +232,51 @@ const SHARD_COLUMNS: &[(&str, &str)] = &[
     ("DELIVERIES", "/delivery_us/count"),
     ("DELIVERY P99 US", "/delivery_us/p99"),
     ("WAKE-UP P99 NS", "/wake_up_ns/p99"),
-    ("ROUTES BYTES", "/memory/routes"),
-    ("RETAINED BYTES", "/memory/retained"),
+    ("FILTER BYTES", "/memory/filters"),
+    ("ROUTE BYTES", "/memory/routes"),
+    ("RETAINED BYTES", "/memory/retained_messages"),
+    ("MEMORY BYTES", "/memory/total"),
+];
+
+const SESSION_COLUMNS: &[(&str, &str)] = &[
+    ("CLIENT", "/clientid"),
+    ("CONNECTED", "/connected"),
+    ("CLEAN", "/clean_start"),
+    ("EXPIRY S", "/expiry_interval"),
+    ("SUBSCRIPTIONS", "/subscriptions_cnt"),
+    ("INFLIGHT", "/inflight"),
+    ("QUEUED", "/mqueue_len"),
+    ("DROPPED", "/mqueue_dropped"),
+    ("AWAITING REL", "/awaiting_rel"),
+    ("CREATED", "/created_at"),
+];
+
+const TOPIC_COLUMNS: &[(&str, &str)] = &[("TOPIC", "/topic"), ("NODE", "/node")];
+
+const SUBSCRIPTION_COLUMNS: &[(&str, &str)] = &[
+    ("CLIENT", "/clientid"),
+    ("TOPIC", "/topic"),
+    ("QOS", "/qos"),
+    ("SHARE", "/share"),
+    ("NO LOCAL", "/nl"),
+    ("AS PUBLISHED", "/rap"),
+    ("RETAIN HANDLING", "/rh"),
+];
+
+const LISTENER_COLUMNS: &[(&str, &str)] = &[
+    ("PROTOCOL", "/protocol"),
+    ("LISTENS ON", "/listen_on"),
+    ("ACCEPTORS", "/acceptors"),
+    ("CONNECTIONS", "/current_conns"),
+    ("AT MOST", "/max_conns"),
+];
+
+const ALARM_COLUMNS: &[(&str, &str)] = &[
+    ("ALARM", "/name"),
+    ("ACTIVE", "/activated"),
+    ("SINCE", "/activate_at"),
+    ("UNTIL", "/deactivate_at"),
+    ("MESSAGE", "/message"),
 ];
 
 fn rows(answer: &Value) -> &[Value] {
@@ -183,6 +304,43 @@ fn show(client: &Client, client_id: &str) -> Result<(Value, String), String> {
     Ok((answer, text))
 }
 
+/// All rows of a listing, as a table.
+fn listed(client: &Client, path: &str, columns: &[(&str, &str)]) -> Result<(Value, String), String> {
+    let rows = all(client, path)?;
+    let text = table(&rows, columns);
+    Ok((Value::Array(rows), text))
+}
+
+/// What the one node has that there is, as a table.
+fn of_node(answer: Value, name: &str, columns: &[(&str, &str)]) -> (Value, String) {
+    let text = table(answer["data"][0][name].as_array().map_or(&[], Vec::as_slice), columns);
+    (answer, text)
+}
+
+fn subscriptions(client: &Client, command: &Subscriptions) -> Result<(Value, String), String> {
+    let change = |path: &str, body: Value| {
+        let answer = client.send("POST", path, Some(&body))?;
+        match answer["code"].as_u64() {
+            Some(0) => Ok((answer, "ok\n".to_owned())),
+            code => Err(format!("the broker refused it with code {}", code.unwrap_or_default())),
+        }
+    };
+    match command {
+        Subscriptions::List => listed(client, "/api/v4/subscriptions", SUBSCRIPTION_COLUMNS),
+        Subscriptions::Show { client_id } => {
+            let path = format!("/api/v4/subscriptions/{}", encoded(client_id));
+            listed(client, &path, SUBSCRIPTION_COLUMNS)
+        }
+        Subscriptions::Add { client_id, topic, qos } => {
+            let body = json!({"clientid": client_id, "topic": topic, "qos": qos});
+            change("/api/v4/mqtt/subscribe", body)
+        }
+        Subscriptions::Del { client_id, topic } => {
+            change("/api/v4/mqtt/unsubscribe", json!({"clientid": client_id, "topic": topic}))
+        }
+    }
+}
+
 /// The rows of all pages.
 fn all(client: &Client, path: &str) -> Result<Vec<Value>, String> {
     let mut found = Vec::new();
@@ -207,6 +365,15 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Memory;
+
+    #[test]
+    fn columns_of_memory_name_rows_of_its_ledger() {
+        for (_, at) in SHARD_COLUMNS {
+            let Some(row) = at.strip_prefix("/memory/") else { continue };
+            assert!(row == "total" || Memory::TABLE.iter().any(|(name, ..)| *name == row), "{at}");
+        }
+    }
 
     #[test]
     fn a_client_identifier_is_one_part_of_a_path() {

@@ -33,7 +33,7 @@ pub(super) fn lines(fields: &Value) -> String {
 }
 
 /// A value without quotes; what would move a terminal's cursor is shown as an escape.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

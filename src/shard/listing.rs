@@ -302,7 +302,7 @@ fn wants(q: &SubscriptionQuery, filter: &str, share: Option<&str>, qos: u8) -> b
 }
 
 /// Whether a filter matches a topic name, or all that another filter matches.
-pub(super) fn fits(filter: &str, other: &str) -> bool {
+fn fits(filter: &str, other: &str) -> bool {
     let system = other.starts_with('$') && filter.starts_with(['+', '#']); // [MQTT-4.7.2-1]
     let (mut levels, mut others) = (filter.split('/'), other.split('/'));
     loop {

@@ -84,13 +84,12 @@ impl<I: Io<Handover>> Shard<I> {
             return;
         }
         let Some(slot) = self.local.sessions.slot(index) else { return };
-        let me = (self.shards, &self.local.keyed);
         let Some(session) = self.local.sessions.get_mut(index) else { return };
         let idle = session.scans.is_none();
         let scans = session.scans.get_or_insert_with(|| Box::new(Scans::default()));
         scans.add(jobs);
         if idle {
-            scans.start(|filter| home(filter, me));
+            scans.start();
             self.scans.ready.push_back(slot);
         }
         self.local.count_session(index);
@@ -159,7 +158,12 @@ impl<I: Io<Handover>> Shard<I> {
             scans.stalled = true;
             return;
         }
-        let (shard, filter, after) = (scans.shard, job.filter.clone(), scans.after.clone());
+        let (shard, after) = (scans.shard, scans.after.clone());
+        let Some((filter, ..)) = self.trie.describe(job.sub, index) else {
+            // The client has unsubscribed meanwhile.
+            return self.page_done(slot, Scan::Done);
+        };
+        let filter: Box<str> = filter.into();
         if shard != self.me {
             scans.waiting = true;
             let limit = self.page_messages();
@@ -219,13 +223,12 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// One page of a scan is delivered.
     fn page_done(&mut self, slot: Slot, outcome: Scan) {
-        let me = (self.shards, &self.local.keyed);
         let Some(session) = self.local.sessions.at(slot) else { return };
         let Some(scans) = &mut session.scans else { return };
         scans.waiting = false;
         match outcome {
             Scan::More { after } => scans.after = Some(after),
-            Scan::Done => scans.advance(me.0, |filter| home(filter, me)),
+            Scan::Done => scans.advance(self.shards),
         }
         if scans.jobs.is_empty() {
             session.scans = None;
@@ -313,10 +316,4 @@ impl<I: Io<Handover>> Shard<I> {
         let terms = Terms { qos, retain: true, ids, group: 0, retained: true };
         self.local.deliver(slot.index, &mut Carried::kept(message), terms);
     }
-}
-
-/// The one shard that a filter without wildcards concerns.
-fn home(filter: &str, (shards, keyed): (u16, &crate::map::Keyed)) -> Option<u16> {
-    let exact = !filter.contains(['+', '#']);
-    exact.then(|| (keyed.key(filter) % u64::from(shards)) as u16)
 }

@@ -10,7 +10,7 @@ use crate::codec::{
 };
 use crate::codec::{UnsubAck, Unsubscribe, Version};
 use crate::io::{Conn, Io};
-use crate::map::{Set, Slot};
+use crate::map::Slot;
 use crate::mesh::Control;
 use crate::message::QoS;
 use crate::session::ScanJob;
@@ -184,8 +184,11 @@ impl<I: Io<Handover>> Shard<I> {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained && to.group.is_none() {
-            let (filter, no_local) = (to.filter.as_str().into(), options.no_local);
-            jobs.push(ScanJob { filter, qos, id, no_local, cancelled: false, number: 0 });
+            // A filter without wildcards concerns one shard.
+            let key = to.filter.is_exact().then(|| self.local.keyed.key(to.filter.as_str()));
+            let home = key.map(|key| (key % u64::from(self.shards)) as u16);
+            let no_local = options.no_local;
+            jobs.push(ScanJob { sub: added.sub, home, qos, id, no_local, cancelled: false, number: 0 });
         }
         self.note_subscribed(conn, index, text, qos);
         debug_assert!(self.local.conns.get(conn).is_some());
@@ -233,7 +236,7 @@ impl<I: Io<Handover>> Shard<I> {
         codes: &mut Vec<ReasonCode>,
     ) {
         let levels_max = self.local.options.max_topic_levels as usize;
-        let (mut gone, mut unwanted) = (Vec::new(), Set::default());
+        let mut gone = Vec::new();
         for text in filters {
             self.budget -= 1;
             let code = match parse_subscription(text, levels_max) {
@@ -243,9 +246,6 @@ impl<I: Io<Handover>> Shard<I> {
                     Some(sub) => {
                         self.note_unsubscribed(index, text);
                         gone.push(sub);
-                        if from.group.is_none() {
-                            unwanted.insert(from.filter.as_str());
-                        }
                         ReasonCode::SUCCESS
                     }
                 },
@@ -257,7 +257,8 @@ impl<I: Io<Handover>> Shard<I> {
         let none_left = !gone.is_empty() && session.subscriptions.is_empty();
         self.local.gauges.subscribers -= u64::from(none_left);
         if let Some(scans) = &mut session.scans {
-            scans.forget(|filter| unwanted.contains(filter));
+            // In order, as they were taken out.
+            scans.forget(|sub| gone.binary_search(&sub).is_ok());
         }
         session.count(&mut self.local.memory);
     }

@@ -5,7 +5,6 @@
 //! driver. So a connection holds nothing for it, and a shard that traces nothing pays for one predictable branch
 //! per packet and per flush.
 
-use super::listing::fits;
 use super::publish::Origin;
 use super::{Handover, Shard};
 use crate::codec::{Framed, Packet, ReasonCode, decode, frame};
@@ -15,6 +14,7 @@ use crate::io::{Conn, Io};
 use crate::limits::{EVENTS_BYTES_MAX, EVENTS_QUEUED_MAX, PACKET_BYTES_MAX};
 use crate::map::Slot;
 use crate::message::{MessageRef, QoS};
+use crate::topic::{Filter, Topic};
 use std::net::SocketAddr;
 
 /// What is collected, and what has been.
@@ -51,6 +51,12 @@ impl Watching {
             + traced
     }
 
+    /// Whether this topic is traced.
+    fn traces(&self, topic: &str) -> bool {
+        let topic = Topic::of_checked(topic);
+        self.watch.topics.iter().any(|filter| Filter::of_checked(filter).matches(topic))
+    }
+
     /// The client that is traced on this connection.
     fn traced(&self, slot: Slot) -> Option<&str> {
         self.traced.iter().find(|(traced, _)| *traced == slot).map(|(_, client_id)| &**client_id)
@@ -65,7 +71,9 @@ impl<I: Io<Handover>> Shard<I> {
         watching.tracing = watch.traces();
         watching.watch = watch;
         watching.traced.clear();
-        watching.batch.happenings.shrink_to_fit();
+        if watching.watch == Watch::default() {
+            (watching.batch, watching.bytes) = (Batch::default(), 0);
+        }
         for at in 0..self.watching.watch.clients.len() {
             let client_id = self.watching.watch.clients[at].clone();
             let session = self.client(&client_id).and_then(|index| self.local.sessions.get(index));
@@ -215,7 +223,7 @@ impl<I: Io<Handover>> Shard<I> {
             rest = behind;
             let Ok(packet) = decode(version, packet) else { continue };
             let on_topic = match &packet {
-                Packet::Publish(p) => self.watching.watch.topics.iter().any(|filter| fits(filter, p.topic)),
+                Packet::Publish(p) => self.watching.traces(p.topic),
                 _ => false,
             };
             if traced.is_some() || on_topic {
@@ -228,7 +236,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// A message was routed: its topic may be traced.
     pub(super) fn trace_routed(&mut self, m: &MessageRef, origin: Origin) {
-        if !self.watching.watch.topics.iter().any(|filter| fits(filter, m.topic)) {
+        if !self.watching.traces(m.topic) {
             return;
         }
         let (mut client_id, mut peer) = ("".into(), None);

@@ -10,6 +10,7 @@ mod common;
 
 mod control;
 mod desk;
+mod events;
 mod metrics;
 mod rmqtt;
 mod sys;

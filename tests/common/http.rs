@@ -3,7 +3,7 @@
 use super::Broker;
 use super::TIMEOUT;
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 /// The credentials `admin` and `public`, as everybody has them at first.
@@ -48,6 +48,19 @@ impl Http {
     /// GET with the usual credentials.
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[("authorization", BASIC)], b"")
+    }
+
+    /// Begins to follow server-sent events; returns once the broker listens.
+    pub fn events(&self, path: &str) -> Sse {
+        let mut stream = TcpStream::connect(self.0).expect("the HTTP port is open");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {BASIC}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("the request is sent");
+        let mut sse = Sse(BufReader::new(stream));
+        let status = sse.line().expect("an answer is expected");
+        assert!(status.contains(" 200 "), "GET {path}: {status}");
+        while sse.line().expect("the head goes on") != ": listening" {}
+        sse
     }
 
     /// DELETE with the usual credentials.
@@ -97,6 +110,37 @@ impl Http {
         let ended = stream.read_to_end(&mut bytes);
         let text = String::from_utf8(bytes).expect("answers are UTF-8");
         parse(&text).unwrap_or_else(|| panic!("an answer is expected, got {text:?} ({ended:?})"))
+    }
+}
+
+/// A stream of server-sent events. The chunks of its body are lines of their own, which nothing here looks at.
+#[derive(Debug)]
+pub struct Sse(BufReader<TcpStream>);
+
+impl Sse {
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let count = self.0.read_line(&mut line).expect("something comes in time");
+        (count > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// What the next event says; `None` at the end of the stream.
+    pub fn next_event(&mut self) -> Option<Value> {
+        loop {
+            let line = self.line()?;
+            // The last chunk is empty.
+            if line == "0" {
+                return None;
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).expect("an event is JSON"));
+            }
+        }
+    }
+
+    /// What the next event says, which must come.
+    pub fn event(&mut self) -> Value {
+        self.next_event().expect("an event is expected")
     }
 }
 

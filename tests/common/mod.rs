@@ -15,7 +15,7 @@ mod socket;
 use ringmq::codec::Version;
 
 pub use broker::{Broker, DRIVERS, Driver};
-pub use http::{Answer, Http};
+pub use http::{Answer, Http, Sse};
 pub use peer::{Login, Message, Peer, Read, Received, TIMEOUT, WillSpec, ids};
 pub use socket::{Ground, Socket, uptime};
 
