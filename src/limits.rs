@@ -148,6 +148,8 @@ pub const HTTP_COUNT_MS: u64 = 10_000;
 /// Subscriptions that the topic tree is made from.
 pub const HTTP_TREE_ROWS_MAX: usize = 50_000;
 
+/// Alarms that are kept after they ended.
+pub const ALARMS_KEPT_MAX: usize = 1_000;
 /// Events that a shard keeps until the management thread takes them; more are dropped and counted.
 pub const EVENTS_QUEUED_MAX: usize = 4_096;
 /// Bytes of these events, and of those that wait for one listener.

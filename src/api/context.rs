@@ -1,5 +1,6 @@
 //! What every handler is given.
 
+use super::alarms::Alarms;
 use super::control::Order;
 use super::events::{Hub, Traces};
 use super::measure::Meter;
@@ -29,6 +30,8 @@ pub struct Context {
     pub hub: Hub,
     /// Packets that are traced into files.
     pub traces: Traces,
+    /// What is wrong, and what was.
+    pub(super) alarms: Alarms,
     /// Who is let in.
     pub(super) door: Arc<Door>,
 }
@@ -59,7 +62,8 @@ impl Context {
         let door = Door { options, security, requests, started: Instant::now() };
         let (meter, hub) = (Meter::new(desk.clone()), Hub::new(desk.clone()));
         let (facts, door, traces) = (Arc::new(facts), Arc::new(door), Traces::default());
-        Context { desk, state, facts, meter, hub, traces, orders, door }
+        let alarms = Alarms::default();
+        Context { desk, state, facts, meter, hub, traces, alarms, orders, door }
     }
 
     /// How long the API has been served.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 /// Every table.
 pub const TABLES: &[&[Endpoint]] = &[
     super::v4::broker::ENDPOINTS,
+    super::v4::alarms::ENDPOINTS,
     super::v4::clients::ENDPOINTS,
     super::v4::subscriptions::ENDPOINTS,
     super::v4::messages::ENDPOINTS,

@@ -6,6 +6,7 @@
 //! connection in its life, and there is a bound on connections and on requests at once: a slow or silent client
 //! is closed and never keeps anybody else out for long. It knows the shards only through what it is given.
 
+mod alarms;
 mod context;
 pub mod control;
 mod desk;

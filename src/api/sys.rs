@@ -8,6 +8,7 @@
 use super::measure::Sample;
 use super::serve::stopped;
 use super::times::{date_time, uptime_hours};
+use super::v4::alarms;
 use super::{Away, Context};
 use crate::desk::{Ask, Published};
 use crate::limits::METER_SAMPLE_MS;
@@ -30,6 +31,9 @@ pub(super) async fn run(cx: Context) {
             () = stopped(&mut state) => return,
         }
         let Ok(sample) = cx.meter.sample().await else { return };
+        if look_for_alarms(&cx).await.is_err() {
+            return;
+        }
         if rounds.is_due(sample.total.counters.sys_subscribes, Instant::now()) {
             match publish(&cx, &sample).await {
                 Ok(reached) => rounds.done(reached, Instant::now()),
@@ -37,6 +41,16 @@ pub(super) async fn run(cx: Context) {
             }
         }
     }
+}
+
+/// Looks at the broker, and publishes what has begun to be wrong, and what is no longer.
+pub(super) async fn look_for_alarms(cx: &Context) -> Result<(), Away> {
+    for alarm in cx.alarms.look(cx).await? {
+        let word = if alarm.until.is_none() { "alert" } else { "clear" };
+        let topic = format!("$SYS/brokers/{}/alarms/{word}", cx.facts.node.name);
+        publish_one(cx, &topic, &alarms::row(&alarm).to_string()).await?;
+    }
+    Ok(())
 }
 
 /// When a round is due.
@@ -65,12 +79,17 @@ impl Rounds {
 async fn publish(cx: &Context, sample: &Sample) -> Result<bool, Away> {
     let mut reached = false;
     for (topic, value) in values(cx, sample) {
-        let head = Head::new(QoS::AtMostOnce, false, 0, Source::System);
-        let view = MessageRef { topic: &topic, properties: &[], payload: value.as_bytes(), head };
-        let message = Message::new(&view);
-        reached |= cx.desk.ask(0, |reply| Ask::Publish { message, reply }).await? == Published::Taken;
+        reached |= publish_one(cx, &topic, &value).await?;
     }
     Ok(reached)
+}
+
+/// Publishes one message; whether it had a subscriber.
+async fn publish_one(cx: &Context, topic: &str, value: &str) -> Result<bool, Away> {
+    let head = Head::new(QoS::AtMostOnce, false, 0, Source::System);
+    let view = MessageRef { topic, properties: &[], payload: value.as_bytes(), head };
+    let message = Message::new(&view);
+    Ok(cx.desk.ask(0, |reply| Ask::Publish { message, reply }).await? == Published::Taken)
 }
 
 /// Topics and values of a round.

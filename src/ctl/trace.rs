@@ -95,7 +95,8 @@ pub(super) fn trace(client: &Client, command: &Trace, json: bool) -> Result<Stri
         Trace::Stop { of, value } => {
             let all = client.get("/api/v4/traces")?;
             let is_it = |row: &&Value| row["type"] == of.name() && row["value"] == **value;
-            let found: Vec<&str> = rows(&all).iter().filter(is_it).filter_map(|row| row["file"].as_str()).collect();
+            let found: Vec<&str> =
+                rows(&all).iter().filter(is_it).filter_map(|row| row["file"].as_str()).collect();
             if found.is_empty() {
                 return Err(format!("there is no trace of {} {value:?}", of.name()));
             }
@@ -116,7 +117,8 @@ pub(super) fn events(client: &Client, events: &Events, json: bool) -> Result<Str
         ("clientid", events.client.clone()),
         ("count", events.count.map(|count| count.to_string())),
     ];
-    let query = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
+    let query =
+        parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
     let query: Vec<String> = query.collect();
     follow(client, &format!("/api/v4/events?{}", query.join("&")), json)
 }
@@ -140,7 +142,8 @@ fn words(event: &Value) -> String {
     });
     let client = cell(&event["clientid"]);
     if event["event"] == "packet" {
-        let (direction, name, text) = (cell(&event["direction"]), cell(&event["packet"]), cell(&event["text"]));
+        let (direction, name, text) =
+            (cell(&event["direction"]), cell(&event["packet"]), cell(&event["text"]));
         return format!("{seconds}{direction} {client} {name} {text}").trim_end().to_owned();
     }
     const KNOWN: &[&str] = &["event", "ts", "node", "shard", "clientid"];

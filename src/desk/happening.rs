@@ -228,7 +228,9 @@ mod tests {
         }
         let some: Kinds = [Kind::Connected, Kind::Packet].into_iter().collect();
         assert!(some.has(Kind::Packet) && !some.has(Kind::Refused));
-        assert!(!some.without(Kind::Packet).has(Kind::Packet) && some.without(Kind::Packet).has(Kind::Connected));
+        assert!(
+            !some.without(Kind::Packet).has(Kind::Packet) && some.without(Kind::Packet).has(Kind::Connected)
+        );
         assert_eq!(Kind::of("nothing"), None);
     }
 }

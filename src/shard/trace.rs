@@ -19,7 +19,9 @@ pub(super) fn describe(packet: &Packet) -> (&'static str, Box<str>) {
             let text = format!("level {level}, client {id:?}, clean {clean}, keep alive {keep_alive_s}");
             ("CONNECT", format!("{text}{user}{password}{will}"))
         }
-        Packet::ConnAck(a) => ("CONNACK", format!("{}, session {}", code(a.code), u8::from(a.session_present))),
+        Packet::ConnAck(a) => {
+            ("CONNACK", format!("{}, session {}", code(a.code), u8::from(a.session_present)))
+        }
         Packet::Publish(p) => {
             let id = p.packet_id.map_or_else(String::new, |id| format!("id {id}, "));
             let dup = if p.dup { "dup, " } else { "" };
@@ -35,7 +37,8 @@ pub(super) fn describe(packet: &Packet) -> (&'static str, Box<str>) {
             (name, format!("id {}, {}", a.packet_id, code(a.code)))
         }
         Packet::Subscribe(s) => {
-            let filters = s.filters.iter().map(|(text, options)| format!(", {text:?} QoS {}", options.qos as u8));
+            let filters =
+                s.filters.iter().map(|(text, options)| format!(", {text:?} QoS {}", options.qos as u8));
             ("SUBSCRIBE", few(format!("id {}", s.packet_id), filters))
         }
         Packet::SubAck(s) => ("SUBACK", few(format!("id {}", s.packet_id), codes(s.codes))),
@@ -131,7 +134,10 @@ mod tests {
     #[test]
     fn what_is_long_is_cut_between_characters() {
         let text = message(QoS::AtMostOnce, false, &"ä".repeat(30_000), &[b'x'; 5_000]);
-        assert!(text.len() < TRACE_TEXT_BYTES_MAX + 2 * TRACE_PAYLOAD_BYTES_MAX && text.ends_with("\"…"), "{text}");
+        assert!(
+            text.len() < TRACE_TEXT_BYTES_MAX + 2 * TRACE_PAYLOAD_BYTES_MAX && text.ends_with("\"…"),
+            "{text}"
+        );
         assert_eq!(cut("a".repeat(2_000)).len(), TRACE_TEXT_BYTES_MAX + '…'.len_utf8());
     }
 }

@@ -105,7 +105,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Keeps what happened, where there is room.
     fn note(&mut self, client_id: &str, peer: Option<SocketAddr>, what: What) {
-        let happening = Happening { at: self.local.now, shard: self.me, client_id: client_id.into(), peer, what };
+        let happening =
+            Happening { at: self.local.now, shard: self.me, client_id: client_id.into(), peer, what };
         let watching = &mut self.watching;
         let bytes = watching.bytes + happening.bytes();
         if watching.batch.happenings.len() >= EVENTS_QUEUED_MAX || bytes > EVENTS_BYTES_MAX {
@@ -138,8 +139,7 @@ impl<I: Io<Handover>> Shard<I> {
         let (peer, version, keep_alive_s) = (c.peer(), c.link.version, c.keep_alive_s);
         let (clean_start, bridge) = (c.clean_start, c.bridge);
         let username = self.username(index);
-        let what =
-            What::Connected { username, version, keep_alive_s, clean_start, session_present, bridge };
+        let what = What::Connected { username, version, keep_alive_s, clean_start, session_present, bridge };
         self.note(&self.name(index), peer, what);
     }
 
@@ -185,7 +185,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// A connection may be one of a client that is traced.
     fn trace_connection(&mut self, conn: Conn, index: u32) {
-        let (Some(slot), Some(session)) = (self.local.conns.slot(conn), self.local.sessions.get(index)) else {
+        let (Some(slot), Some(session)) = (self.local.conns.slot(conn), self.local.sessions.get(index))
+        else {
             return;
         };
         let client_id = &session.client_id;

@@ -57,8 +57,14 @@ fn what_clients_do_is_told_in_order() {
         ] {
             assert_eq!(connected[name], value, "{name}");
         }
-        assert_eq!((&of("subscribed")["topic"], &of("subscribed")["qos"]), (&json!("$share/g/a/+"), &json!(1)));
-        assert_eq!((&of("disconnected")["reason"], &of("disconnected")["reason_code"]), (&json!("normal"), &json!(0)));
+        assert_eq!(
+            (&of("subscribed")["topic"], &of("subscribed")["qos"]),
+            (&json!("$share/g/a/+"), &json!(1))
+        );
+        assert_eq!(
+            (&of("disconnected")["reason"], &of("disconnected")["reason_code"]),
+            (&json!("normal"), &json!(0))
+        );
     });
 }
 
@@ -155,8 +161,12 @@ fn a_topic_is_traced_from_its_publishers_to_its_subscribers() {
             found.push((word("direction"), word("clientid"), word("topic")));
         }
         found.sort();
-        let expected =
-            [("from", "", "t/2"), ("from", "publisher", "t/1"), ("to", "subscriber", "t/1"), ("to", "subscriber", "t/2")];
+        let expected = [
+            ("from", "", "t/2"),
+            ("from", "publisher", "t/1"),
+            ("to", "subscriber", "t/1"),
+            ("to", "subscriber", "t/2"),
+        ];
         assert_eq!(found, expected.map(|(d, c, t)| (d.to_owned(), c.to_owned(), t.to_owned())));
     });
 }

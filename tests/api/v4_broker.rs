@@ -81,6 +81,19 @@ fn listeners_count_their_connections_and_a_full_broker_raises_an_alarm() {
         assert_eq!(row["acceptors"], 3);
         assert_eq!(row["current_conns"], peers.len());
         assert_eq!(alarms()[0]["name"], "connections_full", "{}", alarms());
+        assert_eq!(
+            (&alarms()[0]["activated"], &alarms()[0]["deactivate_at"]),
+            (&json!(true), &json!("infinity"))
+        );
+        // Once there is room again it is history.
+        peers.into_iter().for_each(Peer::disconnect);
+        let listed = |path: &str| told(http, path, path)["data"][0]["alarms"].clone();
+        while listed("/api/v4/alarms/activated") != json!([]) {}
+        let past = listed("/api/v4/alarms/deactivated");
+        assert_eq!((&past[0]["name"], &past[0]["activated"]), (&json!("connections_full"), &json!(false)));
+        assert_eq!(listed("/api/v4/alarms"), past);
+        assert_eq!(http.delete("/api/v4/alarms/deactivated").status, 200);
+        assert_eq!(listed("/api/v4/alarms"), json!([]));
     });
 }
 

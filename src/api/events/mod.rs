@@ -314,7 +314,11 @@ mod tests {
             ("a", packet("t/1/2"), false),
             ("b", packet("t/1"), false),
         ] {
-            assert_eq!(one.wanted.accepts(&happening(client_id, what.clone())), wanted, "{client_id} {what:?}");
+            assert_eq!(
+                one.wanted.accepts(&happening(client_id, what.clone())),
+                wanted,
+                "{client_id} {what:?}"
+            );
         }
     }
 

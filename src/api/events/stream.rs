@@ -75,8 +75,9 @@ fn wanted(args: &Args) -> Result<Wanted, Fault> {
         Some(names) => names.split(',').map(kind).collect::<Result<_, _>>()?,
     };
     if let Some(topic) = &topic {
-        Filter::new(topic, 0)
-            .map_err(|error| Fault::new(Cause::BadTopic, format!("topic: expected a topic filter: {error}")))?;
+        Filter::new(topic, 0).map_err(|error| {
+            Fault::new(Cause::BadTopic, format!("topic: expected a topic filter: {error}"))
+        })?;
     }
     if kinds.has(Kind::Packet) && client_id.is_none() && topic.is_none() {
         return Err(Fault::new(Cause::BadValue, "types: packet needs clientid or topic"));

@@ -58,7 +58,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
         body: Some(Shape::Object(&[
             must("type", OF, "Of what."),
             must("value", Shape::Name, "Client identifier or topic filter."),
-            may("file", Shape::Name, "Name of the file: letters, digits, `.`, `_` and `-`. Default: from type and value."),
+            may(
+                "file",
+                Shape::Name,
+                "Name of the file: letters, digits, `.`, `_` and `-`. Default: from type and value.",
+            ),
         ])),
         answer: Reply::Json(Shape::Object(&[
             must("code", Shape::Integer(0, 0), "Result code."),
@@ -200,7 +204,10 @@ async fn begin(hub: &Hub, wanted: Wanted, path: &Path) -> Result<(Listening, Fil
     };
     let opened = spawn_blocking(open).await.map_err(std::io::Error::other).flatten();
     let (file, bytes) = opened.map_err(|error| {
-        Fault::new(Cause::Conflict, format!("{}: {error}; expected a file that can be written", path.display()))
+        Fault::new(
+            Cause::Conflict,
+            format!("{}: {error}; expected a file that can be written", path.display()),
+        )
     })?;
     Ok((hub.listen(wanted).await?, file, bytes))
 }

@@ -1,4 +1,4 @@
-//! The broker itself: what it is, where it listens, what it lost, and what is wrong with it.
+//! The broker itself: what it is, where it listens, and what it lost.
 
 use super::{HERE, LIMIT, META, OK, PAGE, data, page};
 use crate::api::dialect::{Answer, Dialect};
@@ -54,18 +54,6 @@ const LISTENERS: Shape = Shape::Object(&[
         "Its listeners.",
     ),
 ]);
-const ALARMS: Shape = Shape::Object(&[
-    must("node", Shape::Text, "`node.name`."),
-    must(
-        "alarms",
-        Shape::List(&Shape::Object(&[
-            must("name", Shape::Text, "Which."),
-            must("message", Shape::Text, "What is wrong, and what to do."),
-            must("activated", Shape::Flag, "true."),
-        ])),
-        "What is wrong now.",
-    ),
-]);
 const CAUSES: Shape = Shape::Map(&COUNT);
 const LOSS: Shape = Shape::Object(&[
     must("clientid", Shape::Maybe(&Shape::Text), "Client; null: all without a line of their own."),
@@ -101,11 +89,6 @@ pub const ENDPOINTS: &[Endpoint] = &[
         ])),
         serve: || get(listeners),
         ..get_at("/listeners", "list_listeners", "Where MQTT and HTTP are served.")
-    },
-    Endpoint {
-        answer: Reply::Json(Shape::Object(&[OK, must("data", Shape::List(&ALARMS), "One for each node.")])),
-        serve: || get(alarms),
-        ..get_at("/alarms", "list_alarms", "What is wrong now.")
     },
     Endpoint {
         query: &[PAGE, LIMIT],
@@ -181,22 +164,6 @@ async fn listeners(State(cx): State<Context>) -> Result<Answer, Fault> {
     });
     let rows: Vec<Value> = mqtt.collect();
     Ok(data(json!([{"node": cx.facts.node.name, "listeners": rows}])))
-}
-
-async fn alarms(State(cx): State<Context>) -> Result<Answer, Fault> {
-    let shards = totals(&cx).await?;
-    let mut rows = Vec::new();
-    let mut raise = |name: &str, message: String| {
-        rows.push(json!({"name": name, "message": message, "activated": true}));
-    };
-    for shard in shards.iter().filter(|shard| shard.room == 0) {
-        let text = "takes no further connection; raise broker.max_connections or the limit of open files";
-        raise("connections_full", format!("shard {} {text}", shard.shard));
-    }
-    if status(&cx) == "Stopping" {
-        raise("stopping", "the broker is about to stop".to_owned());
-    }
-    Ok(data(json!([{"node": cx.facts.node.name, "alarms": rows}])))
 }
 
 async fn losses(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
