@@ -82,11 +82,14 @@ pub struct BenchArgs {
     /// Connects per second; 0: as fast as --pending allows.
     #[arg(short = 'R', long, default_value_t = 0.0, value_name = "PER_S", value_parser = not_negative)]
     pub connrate: f64,
+    /// Milliseconds between two connects, another way to say --connrate.
+    #[arg(short = 'i', long, value_name = "MS", conflicts_with = "connrate", value_parser = positive)]
+    pub interval: Option<f64>,
     /// Connects of one thread that may be under way.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub pending: u32,
     /// The first client's number, for %i.
-    #[arg(short = 'i', long, default_value_t = 0, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 0, value_name = "N")]
     pub startnumber: u32,
     /// Topic or filter of `pub` and `sub`, and the prefix of the others' topics; %i is the client's number,
     /// %c its identifier.
@@ -108,19 +111,19 @@ pub struct BenchArgs {
     #[arg(long)]
     pub retain: bool,
     /// Milliseconds between two messages of a client: an open loop [`pub`: 1000, else a closed loop].
-    #[arg(short = 'I', long, value_name = "MS", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'I', long, visible_alias = "message-interval", value_name = "MS", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..))]
     pub interval_of_msg: Option<u32>,
     /// Messages per second of all publishers together: an open loop; latency counts from when a message was due.
     #[arg(short = 'r', long, value_name = "PER_S", value_parser = positive)]
     pub rate: Option<f64>,
     /// Messages of a publisher under way in a closed loop.
-    #[arg(short = 'w', long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(short = 'w', long, visible_alias = "inflight", visible_short_alias = 'F', default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub window: u32,
     /// What the window waits for [`pub`: acked, else delivered].
     #[arg(long, value_enum)]
     pub until: Option<Until>,
     /// 3.1, 3.1.1 or 5 (3, 4 and 5 mean the same).
-    #[arg(short = 'V', long, default_value = "5", value_parser = ["3.1", "3.1.1", "5", "3", "4", "5.0"])]
+    #[arg(short = 'V', long, visible_alias = "mqtt-version", default_value = "5", value_parser = ["3.1", "3.1.1", "5", "3", "4", "5.0"])]
     pub version: String,
     /// Keep alive in seconds; 0: off.
     #[arg(short = 'k', long, default_value_t = 300)]
@@ -128,8 +131,11 @@ pub struct BenchArgs {
     /// Clean start [`storm`: false for its subscribers].
     #[arg(short = 'C', long, default_value_t = true, action = ArgAction::Set)]
     pub clean: bool,
+    /// As --clean=false.
+    #[arg(long, conflicts_with = "clean")]
+    pub no_clean: bool,
     /// Session expiry interval of 5.0 [0; without clean start 300].
-    #[arg(short = 'x', long, value_name = "SECONDS")]
+    #[arg(short = 'x', long, visible_alias = "session-expiry-interval", value_name = "SECONDS")]
     pub session_expiry: Option<u32>,
     /// User name; %i and %c are replaced.
     #[arg(short = 'u', long)]
@@ -140,6 +146,9 @@ pub struct BenchArgs {
     /// Identifiers of clients, with %i [ringmq-bench-<run>-%i].
     #[arg(long, value_name = "TEMPLATE")]
     pub client_id: Option<String>,
+    /// The identifiers' beginning, with the client's number behind it: as --client-id TEXT-%i.
+    #[arg(long, value_name = "TEXT", conflicts_with = "client_id")]
+    pub prefix: Option<String>,
     /// Stops after so many messages in all; 0: by time.
     #[arg(short = 'L', long, default_value_t = 0, value_name = "MESSAGES")]
     pub limit: u64,
@@ -194,6 +203,21 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
+    /// The template of the clients' identifiers, where one was given.
+    pub fn identifiers(&self) -> Option<String> {
+        self.client_id.clone().or_else(|| self.prefix.as_ref().map(|prefix| format!("{prefix}-%i")))
+    }
+
+    /// Connects per second; 0: no limit.
+    pub fn connects_per_s(&self) -> f64 {
+        self.interval.map_or(self.connrate, |ms| 1_000.0 / ms)
+    }
+
+    /// Whether sessions begin anew.
+    pub fn starts_clean(&self) -> bool {
+        self.clean && !self.no_clean
+    }
+
     /// Seconds that are measured.
     pub fn seconds(&self) -> f64 {
         self.duration.unwrap_or(if self.scenario == Scenario::Million { 60.0 } else { 10.0 })

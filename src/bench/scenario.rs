@@ -22,7 +22,7 @@ pub fn plan(args: &BenchArgs) -> Result<Plan, String> {
     let run = (since.as_nanos() >> 10) as u32 ^ std::process::id().rotate_left(16);
     for (option, text) in [
         ("--topic", &args.topic),
-        ("--client-id", &args.client_id),
+        ("--client-id", &args.identifiers()),
         ("--username", &args.username),
         ("--password", &args.password),
     ] {
@@ -50,13 +50,13 @@ pub fn plan(args: &BenchArgs) -> Result<Plan, String> {
         },
         keep_alive_s: args.keepalive,
         session_expiry_s: args.session_expiry.unwrap_or_default(),
-        client_id: args.client_id.clone().unwrap_or_else(|| format!("ringmq-bench-{run:08x}-%i")),
+        client_id: args.identifiers().unwrap_or_else(|| format!("ringmq-bench-{run:08x}-%i")),
         username: args.username.clone().or_else(|| args.password.as_ref().map(|_| String::new())),
         password: args.password.clone(),
         start_number: args.startnumber,
         connect_timeout_ms: u64::from(args.connect_timeout) * 1000,
         pending: args.pending.max(1),
-        connrate: args.connrate,
+        connrate: args.connects_per_s(),
         reconnect: !args.no_reconnect,
         spin: args.spin,
         precise: args.scenario != Scenario::Million,
@@ -231,8 +231,13 @@ impl Builder<'_> {
     }
 
     fn idle(&mut self, count: u32) {
-        let group =
-            Group { clients: 0..count, flow: None, subscribes: false, clean: self.args.clean, idle: true };
+        let group = Group {
+            clients: 0..count,
+            flow: None,
+            subscribes: false,
+            clean: self.args.starts_clean(),
+            idle: true,
+        };
         self.plan.groups.push(group);
     }
 
@@ -249,7 +254,7 @@ impl Builder<'_> {
                     clients: start..start + count,
                     flow: Some(index),
                     subscribes,
-                    clean: args.clean,
+                    clean: args.starts_clean(),
                     idle: false,
                 });
             }

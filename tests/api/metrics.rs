@@ -228,6 +228,32 @@ fn the_pages_of_other_brokers_have_their_names() {
 }
 
 #[test]
+fn dashboard_and_alerts_name_metrics_that_there_are() {
+    let broker = Broker::start_http(DRIVERS[0], 1, &[]);
+    let page = Http::of(&broker).get("/metrics").body;
+    let families: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let base = |name: &str| {
+        let suffix = ["_bucket", "_sum", "_count"].iter().find(|suffix| name.ends_with(*suffix));
+        name.strip_suffix(suffix.unwrap_or(&"")).unwrap_or(name).to_owned()
+    };
+    for file in ["tuning/grafana/ringmq.json", "tuning/prometheus/alerts.yml"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("ringmq_") || word.starts_with("process_")).collect();
+        assert!(names.len() > 5, "{file}: {names:?}");
+        for name in names {
+            assert!(
+                families.contains(name) || families.contains(&*base(name)),
+                "{file}: {name} is not in /metrics"
+            );
+        }
+    }
+    broker.stop();
+}
+
+#[test]
 fn prometheus_needs_no_credentials_on_loopback_and_nobody_else_gets_in() {
     let broker = Broker::start_http(DRIVERS[0], 1, &[]);
     let http = Http::of(&broker);

@@ -100,6 +100,7 @@ impl Worker {
         if how == Close::Flush && client.state == State::Online && !client.sending {
             client.leave(&self.plan, finishing);
             client.sending = true;
+            self.book.tally.bytes_out += client.out.len() as u64;
             self.io.send(client.conn, std::mem::take(&mut client.out));
         }
         self.connecting -= u32::from(client.state != State::Online);
