@@ -181,21 +181,21 @@ impl Hub {
                 let batch: Box<Batch> = waiting.await?;
                 self.hand_out(*batch);
             }
-            while collects {
+            if !collects {
+                wanted.changed().await.map_err(|_| Away)?;
+                continue;
+            }
+            waiting = loop {
                 let mut asked = Box::pin(self.0.desk.wait(shard, Ask::Happenings));
                 tokio::select! {
                     batch = &mut asked => self.hand_out(*batch?),
                     changed = wanted.changed() => {
                         changed.map_err(|_| Away)?;
-                        waiting = Some(asked);
-                        break;
+                        break Some(asked);
                     }
                 }
                 sleep(Duration::from_millis(EVENTS_PAUSE_MS)).await;
-            }
-            if !collects {
-                wanted.changed().await.map_err(|_| Away)?;
-            }
+            };
         }
     }
 
