@@ -52,6 +52,10 @@ const CASES: &[Case] = &[
     ("tick, p2p 100:100, QoS 2", 1_600, || flow(Flow::pairs(100, QoS::ExactlyOnce, 16))),
     ("tick, p2p 1:1, one message", 1, || flow(Flow::pairs(1, QoS::AtLeastOnce, 1))),
     ("tick, fan-out 1:1000, QoS 0", 4_000, || flow(Flow::fan_out(1_000))),
+    ("2 shards, p2p 100:100, QoS 1", 1_600, || over(2)),
+    ("4 shards, p2p 100:100, QoS 1", 1_600, || over(4)),
+    ("8 shards, p2p 100:100, QoS 1", 1_600, || over(8)),
+    ("16 shards, p2p 100:100, QoS 1", 1_600, || over(16)),
     ("tick, shared 1000:5, QoS 1", 4_000, || flow(Flow::shared(1_000, 5))),
 ];
 
@@ -255,6 +259,11 @@ fn churn() -> Round {
         let sub = subscribe(&mut trie, black_box("dev/of/churn"), n);
         black_box(trie.unsubscribe(sub, n));
     })
+}
+
+/// Every message goes from one shard to another; the ticks of all of them count.
+fn over(shards: u16) -> Round {
+    flow(Flow::pairs(100, QoS::AtLeastOnce, 16).over(shards))
 }
 
 fn flow(flow: Flow) -> Round {

@@ -71,33 +71,18 @@ impl Head {
 
 /// A message that somebody keeps: one allocation, shared by all who keep it.
 #[derive(Clone, Debug)]
-pub struct Message(Shared<Kept>);
-
-#[derive(Debug)]
-struct Kept {
-    head: Head,
-    topic_len: u16,
-    properties_len: u32,
-}
+pub struct Message(Shared<Head>);
 
 impl Message {
     /// Copies a message out of the buffers that it was received in.
     pub fn new(from: &MessageRef) -> Message {
-        let kept = Kept {
-            head: from.head,
-            topic_len: u16::try_from(from.topic.len()).expect("a topic is at most 65,535 bytes"),
-            properties_len: u32::try_from(from.properties.len()).expect("a packet is below 256 MiB"),
-        };
-        Message(Shared::new(kept, &[from.topic.as_bytes(), from.properties, from.payload]))
+        Message(Shared::new(from.head, from.topic, from.properties, from.payload))
     }
 
     /// A view of it.
     pub fn view(&self) -> MessageRef<'_> {
-        let kept = &*self.0;
-        let (topic, rest) = self.0.bytes().split_at(usize::from(kept.topic_len));
-        let (properties, payload) = rest.split_at(kept.properties_len as usize);
-        let topic = std::str::from_utf8(topic).expect("the bytes came from a str");
-        MessageRef { topic, properties, payload, head: kept.head }
+        let (topic, properties, payload) = self.0.parts();
+        MessageRef { topic, properties, payload, head: *self.0 }
     }
 
     /// The topic name.
@@ -107,6 +92,6 @@ impl Message {
 
     /// Bytes that it holds in memory.
     pub fn bytes(&self) -> usize {
-        self.0.bytes().len() + std::mem::size_of::<Kept>() + std::mem::size_of::<usize>()
+        self.0.len() + std::mem::size_of::<Head>() + 2 * std::mem::size_of::<usize>()
     }
 }

@@ -1,10 +1,11 @@
-//! A shard with clients, in one thread and without a kernel: rounds of messages through whole ticks.
+//! Shards with clients, in one thread and without a kernel: rounds of messages through whole ticks.
 
 use super::packets::{self, PAYLOAD_BYTES};
 use super::wire::Wire;
 use ringmq::codec::{AckKind, Framed, PacketId, Version, frame};
+use ringmq::io::{Conn, ShardId};
 use ringmq::map::Keyed;
-use ringmq::mesh::mesh;
+use ringmq::mesh::{Mesh, mesh};
 use ringmq::message::QoS;
 use ringmq::session::Options;
 use ringmq::shard::{Parts, Shard};
@@ -23,33 +24,50 @@ pub struct Flow {
     pub window: u16,
     /// Deliveries that a round makes.
     pub deliveries: usize,
+    /// Shards; with more than one a publisher's subscriber lives on the next one, and every message crosses.
+    pub shards: u16,
 }
 
 impl Flow {
     /// `pairs` publishers with a subscriber each.
     pub fn pairs(pairs: usize, qos: QoS, window: u16) -> Flow {
         let deliveries = pairs * usize::from(window);
-        Flow { publishers: pairs, subscribers: pairs, qos, shared: false, window, deliveries }
+        Flow { publishers: pairs, subscribers: pairs, qos, shared: false, window, deliveries, shards: 1 }
+    }
+
+    /// The same clients on as many shards.
+    pub fn over(self, shards: u16) -> Flow {
+        Flow { shards, ..self }
     }
 
     /// One publisher, many subscribers.
     pub fn fan_out(subscribers: usize) -> Flow {
         let deliveries = 4 * subscribers;
-        Flow { publishers: 1, subscribers, qos: QoS::AtMostOnce, shared: false, window: 4, deliveries }
+        Flow {
+            publishers: 1,
+            subscribers,
+            qos: QoS::AtMostOnce,
+            shared: false,
+            window: 4,
+            deliveries,
+            shards: 1,
+        }
     }
 
     /// Many publishers, a share group of a few.
     pub fn shared(publishers: usize, members: usize) -> Flow {
         let deliveries = 4 * publishers;
         let qos = QoS::AtLeastOnce;
-        Flow { publishers, subscribers: members, qos, shared: true, window: 4, deliveries }
+        Flow { publishers, subscribers: members, qos, shared: true, window: 4, deliveries, shards: 1 }
     }
 }
 
-/// A shard and the clients of a flow.
+/// Shards and the clients of a flow.
 pub struct Rig {
-    shard: Shard<Wire>,
-    wire: Wire,
+    shards: Vec<Shard<Wire>>,
+    wires: Vec<Wire>,
+    /// The shard of each client and its connection there, publishers first.
+    clients: Vec<(usize, Conn)>,
     flow: Flow,
     /// What each publisher sends in a round.
     rounds: Vec<Vec<u8>>,
@@ -60,18 +78,30 @@ pub struct Rig {
 }
 
 const VERSION: Version = Version::V311;
+/// Of the hash that says where a client lives.
+const SECRET: u64 = 1;
+
+/// A client identifier that lives on this shard.
+fn client_of(n: usize, shard: usize, shards: usize) -> String {
+    let keyed = Keyed::new(SECRET);
+    let names = (0..).map(|turn| format!("client-{n}-{turn}"));
+    names
+        .into_iter()
+        .find(|name| keyed.home(name, shards) == shard)
+        .expect("one in as many as there are shards")
+}
 
 impl Rig {
     /// Connects and subscribes everybody, and runs a few rounds, after which the shard reads as it does under
     /// load.
     pub fn new(flow: Flow) -> Rig {
-        let wire = Wire::default();
-        let parts: Parts<Wire> = Parts {
-            io: wire.clone(),
-            mesh: mesh(1).remove(0),
-            me: 0,
-            shards: 1,
-            keyed: Keyed::new(1),
+        let wires: Vec<Wire> = (0..flow.shards).map(|_| Wire::default()).collect();
+        let parts = |(me, (io, mesh)): (usize, (&Wire, Mesh))| Parts {
+            io: io.clone(),
+            mesh,
+            me: me as ShardId,
+            shards: usize::from(flow.shards),
+            keyed: Keyed::new(SECRET),
             seed: 1,
             options: Options { max_inflight: 64, ..Options::default() },
             log_lines_per_s: 0,
@@ -80,10 +110,19 @@ impl Rig {
             tick_deliveries: ringmq::limits::TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
         };
-        let (scratch, answer) = (Vec::new(), Vec::new());
-        let shard = Shard::new(parts);
-        let (spent, delivered) = (Duration::ZERO, 0);
-        let mut rig = Rig { shard, wire, flow, rounds: Vec::new(), scratch, answer, spent, delivered };
+        let ends = wires.iter().zip(mesh(usize::from(flow.shards))).enumerate();
+        let shards = ends.map(|end| Shard::new(parts(end))).collect();
+        let mut rig = Rig {
+            shards,
+            wires,
+            clients: Vec::new(),
+            flow,
+            rounds: Vec::new(),
+            scratch: Vec::new(),
+            answer: Vec::new(),
+            spent: Duration::ZERO,
+            delivered: 0,
+        };
         rig.populate();
         for _ in 0..8 {
             rig.round();
@@ -95,9 +134,12 @@ impl Rig {
         let flow = self.flow;
         let own = flow.publishers == flow.subscribers;
         for n in 0..flow.publishers + flow.subscribers {
-            let conn = self.wire.0.borrow_mut().open();
-            self.shard.work(None);
-            self.wire.0.borrow_mut().put(conn, &packets::connect(VERSION, &format!("client-{n}")));
+            // A subscriber's neighbour publishes to it, so that with several shards nobody is served at home.
+            let shard = (n + usize::from(n >= flow.publishers)) % self.shards.len();
+            let conn = self.wires[shard].0.borrow_mut().open();
+            self.clients.push((shard, conn));
+            self.shards[shard].work(None);
+            self.put(n, &packets::connect(VERSION, &client_of(n, shard, self.shards.len())));
             if n < flow.publishers {
                 let topic = if own { format!("bench/{n}/up") } else { "bench/all/up".to_owned() };
                 let payload = [b'x'; PAYLOAD_BYTES];
@@ -106,11 +148,11 @@ impl Rig {
                     .collect();
                 self.rounds.push(round);
             } else {
-                let n = n - flow.publishers;
+                let (client, n) = (n, n - flow.publishers);
                 let filter = if own { format!("bench/{n}/up") } else { "bench/all/up".to_owned() };
                 let filter = if flow.shared { format!("$share/all/{filter}") } else { filter };
                 self.settle(|tick| tick());
-                self.wire.0.borrow_mut().put(conn, &packets::subscribe(VERSION, &filter, flow.qos));
+                self.put(client, &packets::subscribe(VERSION, &filter, flow.qos));
             }
             self.settle(|tick| tick());
         }
@@ -124,38 +166,45 @@ impl Rig {
     /// The same; `by` is to run each tick that it is given.
     pub fn round_by(&mut self, by: fn(&mut dyn FnMut())) -> Duration {
         (self.spent, self.delivered) = (Duration::ZERO, 0);
-        for conn in 0..self.flow.publishers {
-            self.wire.0.borrow_mut().put(conn as u32, &self.rounds[conn]);
+        for publisher in 0..self.flow.publishers {
+            let (shard, conn) = self.clients[publisher];
+            self.wires[shard].0.borrow_mut().put(conn, &self.rounds[publisher]);
         }
         self.settle(by);
         assert_eq!(self.delivered, self.flow.deliveries, "deliveries of a round");
         // A round takes a millisecond of the shard's time.
-        let now = self.wire.0.borrow().now;
-        self.wire.0.borrow_mut().now = now.plus_ms(1);
+        for wire in &self.wires {
+            let now = wire.0.borrow().now;
+            wire.0.borrow_mut().now = now.plus_ms(1);
+        }
         self.spent
+    }
+
+    fn put(&mut self, client: usize, bytes: &[u8]) {
+        let (shard, conn) = self.clients[client];
+        self.wires[shard].0.borrow_mut().put(conn, bytes);
     }
 
     /// Ticks, and answers as clients do, until nothing moves.
     fn settle(&mut self, by: fn(&mut dyn FnMut())) {
-        loop {
+        // What a shard hands to one that had its tick before is seen a pass later.
+        let quiet_passes = if self.shards.len() > 1 { 2 } else { 1 };
+        let mut quiet = 0;
+        while quiet < quiet_passes {
             let began = Instant::now();
-            by(&mut || self.shard.work(None));
+            self.shards.iter_mut().for_each(|shard| by(&mut || shard.work(None)));
             self.spent += began.elapsed();
-            for conn in 0..(self.flow.publishers + self.flow.subscribers) as u32 {
-                self.answer(conn);
+            for client in 0..self.clients.len() {
+                self.answer(client);
             }
-            if self.wire.0.borrow().is_quiet() {
-                break;
-            }
+            quiet = if self.wires.iter().all(|wire| wire.0.borrow().is_quiet()) { quiet + 1 } else { 0 };
         }
     }
 
     /// One client reads what it was sent, and acknowledges.
-    fn answer(&mut self, conn: u32) {
-        if conn as usize >= self.wire.0.borrow().clients() {
-            return;
-        }
-        self.wire.0.borrow_mut().take(conn, &mut self.scratch);
+    fn answer(&mut self, client: usize) {
+        let (shard, conn) = self.clients[client];
+        self.wires[shard].0.borrow_mut().take(conn, &mut self.scratch);
         self.answer.clear();
         let mut rest = &self.scratch[..];
         while let Ok(Framed::Packet { header, total }) = frame(rest, u32::MAX) {
@@ -181,7 +230,7 @@ impl Rig {
         }
         assert!(rest.is_empty(), "the shard sends whole packets");
         if !self.answer.is_empty() {
-            self.wire.0.borrow_mut().put(conn, &self.answer);
+            self.wires[shard].0.borrow_mut().put(conn, &self.answer);
         }
     }
 }

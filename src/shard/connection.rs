@@ -57,6 +57,16 @@ pub(super) enum Wait {
     Output,
 }
 
+/// What a tick has changed of a connection so far.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Changed {
+    Nothing,
+    /// The connection: its output, as a rule.
+    Itself,
+    /// What its session owns may be another amount of memory as well.
+    Session,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -65,8 +75,8 @@ pub(super) struct Connection {
     pub phase: Phase,
     pub armed: Armed,
     pub wait: Wait,
-    /// In `dirty`: it has output that is not with the driver.
-    pub dirty: bool,
+    /// Else it is in `dirty`, and the flush of this tick looks at it.
+    pub changed: Changed,
     /// A send is with the driver.
     pub busy: bool,
     /// The peer closed its side, or the socket failed; what is pending is decoded first.
@@ -139,7 +149,7 @@ impl Connection {
             phase: Phase::Connecting,
             armed: Armed::Nothing,
             wait: Wait::Nothing,
-            dirty: false,
+            changed: Changed::Nothing,
             busy: false,
             ended: false,
             shut: false,

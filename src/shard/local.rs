@@ -1,6 +1,6 @@
 //! What a shard owns of clients: connections, sessions, and the delivery of messages to them.
 
-use super::connection::Connection;
+use super::connection::{Changed, Connection};
 use crate::codec::{PacketType, PublishOut, ReasonCode, Version, encode_publish};
 use crate::heap::{allocated, vec_bytes};
 use crate::io::Conn;
@@ -189,7 +189,7 @@ impl Local {
         let connection = self.conns.get_mut(conn)?;
         let mut ctx = surroundings!(self);
         let result = f(connection, &mut ctx);
-        note_output(connection, conn, &mut self.dirty, &mut self.memory);
+        note_change(connection, conn, Changed::Itself, &mut self.dirty);
         Some(result)
     }
 
@@ -203,9 +203,9 @@ impl Local {
         let mut ctx = surroundings!(self);
         let mut connection = session.conn.and_then(|conn| self.conns.get_mut(conn).map(|c| (conn, c)));
         let result = f(session, connection.as_mut().map(|(_, c)| &mut **c), &mut ctx);
-        session.count(&mut self.memory);
-        if let Some((conn, connection)) = connection {
-            note_output(connection, conn, &mut self.dirty, &mut self.memory);
+        match connection {
+            Some((conn, connection)) => note_change(connection, conn, Changed::Session, &mut self.dirty),
+            None => session.count(&mut self.memory),
         }
         Some(result)
     }
@@ -231,18 +231,21 @@ impl Local {
         let mut ctx = surroundings!(self);
         let conn = session.conn;
         let offered = match conn.and_then(|c| self.conns.get_mut(c)) {
-            None => session.deliver(offer, None, &mut ctx),
+            None => {
+                let offered = session.deliver(offer, None, &mut ctx);
+                if let Some(outgoing) = &mut session.outgoing {
+                    outgoing.count(&mut self.memory);
+                }
+                offered
+            }
             Some(connection) => {
                 let offered = session.deliver(offer, Some(&mut connection.link), &mut ctx);
-                mark_output(connection, conn.unwrap_or_default(), &mut self.dirty);
+                let kept = terms.qos != QoS::AtMostOnce;
+                let change = if kept { Changed::Session } else { Changed::Itself };
+                note_change(connection, conn.unwrap_or_default(), change, &mut self.dirty);
                 offered
             }
         };
-        if terms.qos != QoS::AtMostOnce
-            && let Some(outgoing) = &mut session.outgoing
-        {
-            outgoing.count(&mut self.memory);
-        }
         match offered {
             Offered::Taken => {}
             Offered::Full if session.full => {}
@@ -316,7 +319,7 @@ impl Local {
         link.out.extend_from_slice(frame);
         link.traffic.send_pkt += 1;
         link.traffic.send_msg += 1;
-        mark_output(connection, conn, &mut self.dirty);
+        note_change(connection, conn, Changed::Itself, &mut self.dirty);
         self.counters.packets_out[PacketType::Publish as usize] += 1;
         surroundings!(self).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
         true
@@ -398,15 +401,10 @@ pub(super) struct Terms<'a> {
     pub retained: bool,
 }
 
-fn note_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>, memory: &mut Memory) {
-    connection.count(memory);
-    mark_output(connection, conn, dirty);
-}
-
-/// The same for a delivery, of which a tick may have many for one connection: the flush counts what it owns.
-fn mark_output(connection: &mut Connection, conn: Conn, dirty: &mut Vec<Conn>) {
-    if !connection.dirty && !connection.link.out.is_empty() {
-        connection.dirty = true;
+/// The flush at the end of the tick sends what a connection has to send, and counts what it and its session own.
+fn note_change(connection: &mut Connection, conn: Conn, change: Changed, dirty: &mut Vec<Conn>) {
+    if connection.changed == Changed::Nothing {
         dirty.push(conn);
     }
+    connection.changed = connection.changed.max(change);
 }

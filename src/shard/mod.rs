@@ -53,7 +53,7 @@ use crate::stats::{Counters, Gauges, Ledger, Memory, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
-use connection::{Armed, Connection, Phase, Wait};
+use connection::{Armed, Changed, Connection, Phase, Wait};
 use local::Local;
 use publish::FanOut;
 use std::borrow::Cow;
@@ -535,12 +535,17 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// Gives the output of dirty connections to the driver: one send each.
+    /// Gives the output of dirty connections to the driver, one send each, and counts what they own.
     fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.local.dirty);
         for conn in dirty.drain(..) {
             let Some(c) = self.local.conns.get_mut(conn) else { continue };
-            c.dirty = false;
+            let changed = std::mem::replace(&mut c.changed, Changed::Nothing);
+            if changed == Changed::Session
+                && let Some(session) = c.session.and_then(|index| self.local.sessions.get_mut(index))
+            {
+                session.count(&mut self.local.memory);
+            }
             if c.busy || c.shut || c.link.out.is_empty() {
                 c.count(&mut self.local.memory);
                 continue;

@@ -1,7 +1,8 @@
-//! A head and bytes in one counted allocation, behind one thin pointer.
+//! A head, a text and two byte strings in one counted allocation, behind one thin pointer.
 //!
 //! Invariants:
-//! - The block is laid out as [`Block`], followed at once by `len` initialised bytes.
+//! - The block is laid out as [`Block`], followed at once by as many initialised bytes as its three lengths say.
+//! - The first `text` of them are a copy of a `str`.
 //! - `count` is the number of [`Shared`] that point to the block; the one that takes it to zero frees it.
 //! - Nothing in the block but `count` changes after [`Shared::new`].
 
@@ -20,13 +21,22 @@ const COUNT_MAX: u32 = u32::MAX / 2;
 #[repr(C)]
 struct Block<H> {
     count: AtomicU32,
-    len: u32,
+    text: u32,
+    middle: u32,
+    rest: u32,
     head: H,
 }
 
-/// A shared, immutable head `H` and a byte slice: one allocation, 8 bytes a reference.
+impl<H> Block<H> {
+    /// Bytes behind the block.
+    fn len(&self) -> usize {
+        self.text as usize + self.middle as usize + self.rest as usize
+    }
+}
+
+/// A shared, immutable head `H` with a text and two byte strings: one allocation, 8 bytes a reference.
 ///
-/// Costs `8 + size_of::<H>() + bytes` of memory, rounded up by the allocator.
+/// Costs `16 + size_of::<H>() + bytes` of memory, rounded up by the allocator.
 pub struct Shared<H> {
     block: NonNull<Block<H>>,
     /// Dropping a `Shared` may drop an `H`.
@@ -42,20 +52,23 @@ unsafe impl<H: Send + Sync> Send for Shared<H> {}
 unsafe impl<H: Send + Sync> Sync for Shared<H> {}
 
 impl<H> Shared<H> {
-    /// Copies `parts` one after another behind `head`.
+    /// Copies the three one after another behind `head`.
     ///
     /// # Panics
-    /// When the parts have 4 GiB or more together; a packet is below 256 MiB.
-    pub fn new(head: H, parts: &[&[u8]]) -> Shared<H> {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let len32 = u32::try_from(len).expect("the parts of one packet are below 4 GiB");
+    /// When one of them has 4 GiB or more; a packet is below 256 MiB.
+    pub fn new(head: H, text: &str, middle: &[u8], rest: &[u8]) -> Shared<H> {
+        let parts = [text.as_bytes(), middle, rest];
+        let [text, middle, rest] =
+            parts.map(|part| u32::try_from(part.len()).expect("a part of a packet is below 4 GiB"));
+        let new = Block { count: AtomicU32::new(1), text, middle, rest, head };
+        let len = new.len();
         let (layout, offset) = Self::layout(len);
         // SAFETY: a `Block` holds a count, so the layout is not of size zero.
         let start = unsafe { alloc(layout) };
         let Some(block) = NonNull::new(start.cast::<Block<H>>()) else { handle_alloc_error(layout) };
         meter::count(allocated(layout.size()) as i64);
         // SAFETY: `block` is fresh, aligned for `Block<H>` and large enough for it.
-        unsafe { block.as_ptr().write(Block { count: AtomicU32::new(1), len: len32, head }) };
+        unsafe { block.as_ptr().write(new) };
         let mut at = offset;
         for part in parts {
             // SAFETY: the allocation has `offset + len` bytes, `len` is the sum over the parts, and fresh
@@ -67,13 +80,28 @@ impl<H> Shared<H> {
         Shared { block, owns: PhantomData }
     }
 
-    /// The bytes: all parts, one after another.
-    pub fn bytes(&self) -> &[u8] {
-        let len = self.block().len as usize;
+    /// The text, the middle and the rest.
+    pub fn parts(&self) -> (&str, &[u8], &[u8]) {
+        let block = self.block();
         let offset = size_of::<Block<H>>();
         // SAFETY: `new` initialised `len` bytes at this offset of the same allocation, from which `block`
         // came; they live as long as this reference to the block.
-        unsafe { std::slice::from_raw_parts(self.block.as_ptr().cast::<u8>().add(offset), len) }
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.block.as_ptr().cast::<u8>().add(offset), block.len()) };
+        let (text, others) = bytes.split_at(block.text as usize);
+        let (middle, rest) = others.split_at(block.middle as usize);
+        // SAFETY: `new` copied these bytes from a `str`.
+        (unsafe { std::str::from_utf8_unchecked(text) }, middle, rest)
+    }
+
+    /// Bytes of the three together.
+    pub fn len(&self) -> usize {
+        self.block().len()
+    }
+
+    /// Whether all three are empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How many references there are; of use only to tests and to the ledger of memory, for it may have
@@ -130,10 +158,10 @@ impl<H> Drop for Shared<H> {
             return;
         }
         fence(Ordering::Acquire);
-        let (layout, _) = Self::layout(self.block().len as usize);
+        let (layout, _) = Self::layout(self.len());
         meter::count(-(allocated(layout.size()) as i64));
         // SAFETY: this was the last reference, and the fence orders all that the others did before; the
-        // block came from `alloc` with this very layout, because `len` never changes.
+        // block came from `alloc` with this very layout, because the lengths never change.
         unsafe {
             self.block.as_ptr().drop_in_place();
             dealloc(self.block.as_ptr().cast::<u8>(), layout);
@@ -143,7 +171,7 @@ impl<H> Drop for Shared<H> {
 
 impl<H: fmt::Debug> fmt::Debug for Shared<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("head", &**self).field("bytes", &self.bytes().len()).finish()
+        f.debug_struct("Shared").field("head", &**self).field("bytes", &self.len()).finish()
     }
 }
 
@@ -154,12 +182,13 @@ mod tests {
 
     #[test]
     fn head_and_parts_come_back() {
-        let shared = Shared::new((7u8, 9u64), &[b"topic", b"", b"payload"]);
+        let shared = Shared::new((7u8, 9u64), "to\u{f6}pic", b"", b"payload");
         assert_eq!(*shared, (7, 9));
-        assert_eq!(shared.bytes(), b"topicpayload");
-        let empty = Shared::new((), &[]);
-        assert!(empty.bytes().is_empty());
-        assert_eq!(format!("{:?}", Shared::new(3, &[b"ab"])), "Shared { head: 3, bytes: 2 }");
+        assert_eq!(shared.parts(), ("to\u{f6}pic", &b""[..], &b"payload"[..]));
+        assert_eq!(shared.len(), 14);
+        let empty = Shared::new((), "", b"", b"");
+        assert!(empty.is_empty() && empty.parts() == ("", &[], &[]));
+        assert_eq!(format!("{:?}", Shared::new(3, "", b"a", b"b")), "Shared { head: 3, bytes: 2 }");
     }
 
     #[test]
@@ -167,19 +196,19 @@ mod tests {
         #[repr(align(64))]
         #[derive(Debug)]
         struct Wide(u8);
-        let wide = Shared::new(Wide(5), &[b"xyz"]);
-        assert_eq!((wide.0, wide.bytes()), (5, &b"xyz"[..]));
+        let wide = Shared::new(Wide(5), "x", b"y", b"z");
+        assert_eq!((wide.0, wide.parts()), (5, ("x", &b"y"[..], &b"z"[..])));
         assert_eq!(std::ptr::from_ref::<Wide>(&wide) as usize % 64, 0);
-        let narrow = Shared::new(1u8, &[b"xyz"]);
-        assert_eq!((*narrow, narrow.bytes()), (1, &b"xyz"[..]));
+        let narrow = Shared::new(1u8, "x", b"y", b"z");
+        assert_eq!((*narrow, narrow.parts()), (1, ("x", &b"y"[..], &b"z"[..])));
     }
 
     #[test]
     fn the_last_reference_drops_the_head_once() {
         let witness = Arc::new(());
-        let a = Shared::new(witness.clone(), &[b"x"]);
+        let a = Shared::new(witness.clone(), "x", b"", b"");
         let b = a.clone();
-        assert!(a.same(&b) && !a.same(&Shared::new(witness.clone(), &[])));
+        assert!(a.same(&b) && !a.same(&Shared::new(witness.clone(), "", b"", b"")));
         assert_eq!((a.count(), Arc::strong_count(&witness)), (2, 2));
         drop(a);
         assert_eq!((b.count(), Arc::strong_count(&witness)), (1, 2));
@@ -190,7 +219,7 @@ mod tests {
     #[test]
     fn threads_clone_and_drop() {
         let witness = Arc::new(());
-        let shared = Shared::new(witness.clone(), &[&[42u8; 1000]]);
+        let shared = Shared::new(witness.clone(), "", b"", &[42u8; 1000]);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let mine = shared.clone();
@@ -198,7 +227,7 @@ mod tests {
                     let mut kept = Vec::new();
                     for turn in 0..2_000 {
                         kept.push(mine.clone());
-                        assert_eq!(kept[turn / 2].bytes()[turn % 1000], 42);
+                        assert_eq!(kept[turn / 2].parts().2[turn % 1000], 42);
                         if turn % 7 == 0 {
                             kept.truncate(turn / 2 + 1);
                         }
@@ -239,11 +268,11 @@ mod loom_tests {
     fn read(shared: &Shared<Head>) {
         // SAFETY: only `drop` writes; loom checks it.
         assert_eq!(shared.value.with(|value| unsafe { *value }), 7);
-        assert_eq!(shared.bytes(), b"bytes");
+        assert_eq!(shared.parts(), ("by", &b"t"[..], &b"es"[..]));
     }
 
     fn shared(drops: &Arc<AtomicUsize>) -> Shared<Head> {
-        Shared::new(Head { value: UnsafeCell::new(7), drops: drops.clone() }, &[b"by", b"tes"])
+        Shared::new(Head { value: UnsafeCell::new(7), drops: drops.clone() }, "by", b"t", b"es")
     }
 
     /// Loom also fails where the block is not freed.
