@@ -272,5 +272,16 @@ pub const STORE_GROUP_BYTES_MAX: usize = 1 << 20;
 pub const STORE_RETRY_MS: u64 = 1_000;
 /// Milliseconds after which the store tries again to answer a shard whose ring is full.
 pub const STORE_RING_RETRY_MS: u64 = 1;
+/// Bytes of a file of the store above which the next one is begun.
+pub const STORE_SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of garbage that the store leaves on the disk, beside as much as what counts.
+pub const STORE_SLACK_BYTES: u64 = 128 << 20;
+/// Bytes of old records that the store looks through at once when it makes room.
+pub const STORE_TIDY_BYTES: u64 = 1 << 20;
+/// Commits under load after which the store looks whether room is to be made.
+pub const STORE_TIDY_COMMITS: u32 = 16;
+/// Bytes that a scan of the store reads at once.
+pub const STORE_WINDOW_BYTES: u32 = 1 << 16;
 
+const _: () = assert!(STORE_SEGMENT_BYTES + STORE_GROUP_BYTES_MAX as u64 * 4 < u32::MAX as u64);
 const _: () = assert!(STORE_RING_ENTRIES.is_power_of_two());

@@ -20,6 +20,7 @@ mod engine;
 mod group;
 mod ids;
 mod link;
+mod log;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -28,9 +29,10 @@ pub use change::{Batch, BodyId, Change, Entries, Entry, Kept, QueueRow, Read, Se
 pub use engine::{Engine, Fault, FaultKind, Figures};
 pub use ids::Ids;
 pub use link::{Answer, Bell, Link, Port, link, link_sized};
+pub use log::{Damage, Disk, File, Folder, LogEngine, LogOptions};
 pub use memory::MemoryEngine;
 
-use crate::limits::{STORE_GROUP_BYTES_MAX, STORE_RETRY_MS, STORE_RING_RETRY_MS};
+use crate::limits::{STORE_GROUP_BYTES_MAX, STORE_RETRY_MS, STORE_RING_RETRY_MS, STORE_TIDY_COMMITS};
 use crate::time::Moment;
 use group::Group;
 use link::Request;
@@ -46,13 +48,15 @@ pub struct Store<E> {
     retry: Moment,
     /// There may be room to be made.
     untidy: bool,
+    /// Commits since the engine was asked to make room.
+    commits: u32,
 }
 
 impl<E: Engine> Store<E> {
     /// A store for these shards.
     pub fn new(engine: E, ports: Vec<Port>) -> Store<E> {
         let (group, state) = (Group::default(), State::Ok);
-        Store { engine, ports, group, state, retry: Moment::default(), untidy: true }
+        Store { engine, ports, group, state, retry: Moment::default(), untidy: true, commits: 0 }
     }
 
     /// Takes what is there, commits it, answers. Returns when to call it again, whether or not the bell rings
@@ -72,6 +76,9 @@ impl<E: Engine> Store<E> {
             next = next.min(now.plus_ms(STORE_RING_RETRY_MS));
         }
         if self.group.weight() < STORE_GROUP_BYTES_MAX && !self.ports.iter().all(Port::is_empty) {
+            if self.commits >= STORE_TIDY_COMMITS {
+                self.tidy(now);
+            }
             return Moment(0);
         }
         if self.untidy && self.state == State::Ok {
@@ -127,6 +134,7 @@ impl<E: Engine> Store<E> {
                 return;
             }
             self.untidy = true;
+            self.commits += 1;
         } else if self.state != State::Ok && !self.probe(now) {
             return;
         }
@@ -173,6 +181,7 @@ impl<E: Engine> Store<E> {
     }
 
     fn tidy(&mut self, now: Moment) -> Moment {
+        self.commits = 0;
         match self.engine.tidy() {
             Ok(more) => self.untidy = more,
             Err(fault) => {
