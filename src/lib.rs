@@ -16,6 +16,7 @@ pub mod io;
 pub mod sync;
 pub mod topic;
 
+pub mod auth;
 pub mod message;
 pub mod trie;
 
@@ -30,6 +31,7 @@ pub mod router;
 pub mod session;
 
 pub mod api;
+pub mod connectors;
 pub mod log;
 pub mod notify;
 pub mod shard;

@@ -199,6 +199,39 @@ pub const HTTP_TEXT_BYTES_MAX: usize = 512;
 pub const HTTP_JWT_SECRET_BYTES_MIN: usize = 32;
 /// Seconds that clocks of those who make tokens and ours may differ.
 pub const HTTP_JWT_LEEWAY_S: u64 = 60;
+
+/// Bytes of a password file at most: about 30 million users.
+pub const AUTH_PASSWORD_FILE_BYTES_MAX: usize = u32::MAX as usize;
+/// Bytes of a user name in a password file or a list of rules at most.
+pub const AUTH_NAME_BYTES_MAX: usize = 4_096;
+/// KiB that the check of an Argon2 hash may use; passes times KiB may be four times that.
+pub const AUTH_ARGON2_KIB_MAX: u32 = 1 << 20;
+/// Rounds of a PBKDF2 hash at most.
+pub const AUTH_PBKDF2_ROUNDS_MAX: u32 = 10_000_000;
+/// Cost of a bcrypt hash at most: 2 to this many rounds.
+pub const AUTH_BCRYPT_COST_MAX: u8 = 16;
+/// CONNECTs of one shard that wait to be judged; further ones are told that the server is busy.
+pub const AUTH_WAITING_MAX: usize = 4_096;
+/// Logins of all shards that the connectors have under way.
+pub const AUTH_LOGINS_MAX: usize = 16_384;
+/// Milliseconds that a CONNECT waits to be judged.
+pub const AUTH_WAIT_MS: u64 = 10_000;
+/// Logins that are remembered as proven, by a digest of 16 bytes, in each of two generations.
+pub const AUTH_PROVEN_MAX: usize = 131_072;
+/// Milliseconds that a login is remembered as proven; at most twice that.
+pub const AUTH_PROVEN_MS: u64 = 300_000;
+/// Failed logins for one user name from one address that nobody waits for.
+pub const AUTH_BACKOFF_FREE: u32 = 5;
+/// Failed logins from one address, whatever the names, that nobody waits for.
+pub const AUTH_BACKOFF_FREE_ADDRESS: u32 = 50;
+/// Milliseconds that the first failed login after those keeps further ones off.
+pub const AUTH_BACKOFF_MS_MIN: u64 = 1_000;
+/// Milliseconds that a failed login keeps further ones off at most.
+pub const AUTH_BACKOFF_MS_MAX: u64 = 60_000;
+/// Milliseconds after which a failed login is forgotten; at most twice that.
+pub const AUTH_BACKOFF_PERIOD_MS: u64 = 600_000;
+/// Addresses and names with failed logins that are remembered, in each of two generations.
+pub const AUTH_BACKOFF_ENTRIES_MAX: usize = 65_536;
 /// Milliseconds for the head of an HTTP request, counted from the answer before it.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// Milliseconds for the answer to one HTTP request.

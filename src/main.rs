@@ -1,10 +1,13 @@
 //! The command line: arguments → one function per command.
 
 mod operate;
+mod passwd;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use operate::{End, become_anew, operate};
+use passwd::{PasswdArgs, passwd, password_from_input};
 use ringmq::api::hash_password;
+use ringmq::auth::Policy;
 use ringmq::bench::{BenchArgs, bench};
 use ringmq::config::{Config, Fault, Sources, document, key_list};
 use ringmq::ctl::{CtlArgs, ctl};
@@ -45,6 +48,8 @@ enum Command {
     PrintConfig,
     /// Reads a password from the terminal or standard input and prints its hash, for http.users.
     HashPassword,
+    /// Adds a user to a password file, changes the password of one, or takes one out; for auth.password_file.
+    Passwd(PasswdArgs),
     /// Loads a broker with clients, checks every delivery, and reports rates and latencies.
     Bench(Box<BenchArgs>),
     /// Looks at the host and says what it lacks for so many clients.
@@ -81,6 +86,9 @@ struct Start {
     /// Threads that serve clients [default: one for each core].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
+    /// Lets clients without credentials in from everywhere, not from this machine only.
+    #[arg(long)]
+    allow_anonymous: bool,
     /// How to talk to the kernel: auto, uring or epoll [default: auto].
     #[arg(long, value_name = "DRIVER")]
     io: Option<String>,
@@ -122,6 +130,10 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::PrintConfig) => print(document().trim_end()),
         Some(Command::HashPassword) => hash_from_input(),
+        Some(Command::Passwd(arguments)) => match passwd(&arguments) {
+            Ok(line) => print(&line),
+            Err(line) => fail(&line),
+        },
         Some(Command::Bench(arguments)) => load(&arguments),
         Some(Command::Tune(arguments)) => tune(&arguments),
         Some(Command::Man) => print(manual().trim_end()),
@@ -201,26 +213,17 @@ fn load(arguments: &BenchArgs) -> ExitCode {
 
 fn check_config(file: &Path) -> ExitCode {
     match Config::load(&Sources { file: Some(file.to_owned()), ..Sources::default() }) {
-        Ok(_) => print("ok"),
+        Ok(loaded) => match Policy::load(&loaded.config.auth) {
+            Ok(_) => print("ok"),
+            Err(line) => fail(&line),
+        },
         Err(faults) => complain(&faults),
     }
 }
 
-/// The first line of the input is the password; only its end of line does not count.
+/// Prints the hash of a password.
 fn hash_from_input() -> ExitCode {
-    use std::io::IsTerminal;
-    if std::io::stdin().is_terminal() {
-        eprint!("password (it is shown): ");
-    }
-    let mut line = String::new();
-    if let Err(error) = std::io::stdin().read_line(&mut line) {
-        return fail(&format!("the password cannot be read: {error}"));
-    }
-    let password = line.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        return fail("expected a password as the first line of the input, got an empty one");
-    }
-    match hash_password(password.as_bytes()) {
+    match password_from_input().and_then(|password| hash_password(password.as_bytes())) {
         Ok(hash) => print(&hash),
         Err(line) => fail(&line),
     }
@@ -253,6 +256,10 @@ impl Start {
         }
         if !self.http.is_empty() {
             add("--http", "http.listen", &self.http.join(","));
+        }
+        if self.allow_anonymous {
+            add("--allow-anonymous", "mqtt.allow_anonymous", "true");
+            add("--allow-anonymous", "mqtt.anonymous_local_only", "false");
         }
         let rest = [
             ("--data-dir", "broker.data_dir", &self.data_dir),

@@ -2,7 +2,8 @@
 //! program again where that is asked for.
 
 use ringmq::api::control::{Order, Refused, Settings};
-use ringmq::api::{Api, Auth, Facts, HttpOptions, State};
+use ringmq::api::{Api, Auth, Facts, State};
+use ringmq::auth::Policy;
 use ringmq::broker::{Broker, Pulse, log_weight};
 use ringmq::config::{self, Config, Sources, listen_fault};
 use ringmq::desk::Ask;
@@ -48,7 +49,7 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         let mut broker = Broker::start(&config, &mut inherited)?;
         // What the configuration does not name any more.
         drop(inherited);
-        announce(&broker, &api, &config.http);
+        announce(&broker, &api, &config);
         let facts = facts(&config, sources, &broker, &api);
         let http_sockets =
             api.sockets().map_err(|error| format!("cannot keep the HTTP listeners: {error}"))?;
@@ -113,20 +114,52 @@ fn facts(config: &Config, sources: &Sources, broker: &Broker, api: &Api) -> Fact
     }
 }
 
-fn announce(broker: &Broker, api: &Api, http_options: &HttpOptions) {
+fn announce(broker: &Broker, api: &Api, config: &Config) {
+    let http_options = &config.http;
     let list = |texts: Vec<String>| if texts.is_empty() { "off".to_owned() } else { texts.join(", ") };
     let mqtt = list(broker.served().iter().map(ToString::to_string).collect());
     let http = list(api.addresses().iter().map(ToString::to_string).collect());
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(mqtt, http, "ringmq {version} is serving: {}", broker.describe());
-    if broker.served().iter().any(|served| !served.addr.ip().is_loopback()) {
-        tracing::warn!("there is no authentication of MQTT clients yet: open to anyone who can reach it");
-    }
+    announce_access(config, broker);
     if let Some(addr) = http_options.reachable() {
         tracing::warn!("HTTP on {addr} is not encrypted: whoever is on the way can read credentials");
     } else if http_options.auth == Auth::None {
         tracing::warn!("HTTP asks for no credentials: open to every user of this machine");
     }
+}
+
+/// Says what is open to whom.
+fn announce_access(config: &Config, broker: &Broker) {
+    let beyond = broker.served().iter().any(|served| !served.addr.ip().to_canonical().is_loopback());
+    let mqtt = &config.mqtt;
+    match (mqtt.allow_anonymous, mqtt.anonymous_local_only) {
+        (false, _) => tracing::info!("MQTT is open to known users only"),
+        (true, false) if beyond => {
+            tracing::warn!(
+                "MQTT is open to anyone who can reach it: mqtt.anonymous_local_only is false (--allow-anonymous)"
+            );
+        }
+        (true, _) if beyond => {
+            tracing::info!(
+                "MQTT is open to clients of this machine; from elsewhere to known users only (--allow-anonymous lets \
+                 everybody in)"
+            );
+        }
+        (true, _) => tracing::info!("MQTT is open to clients of this machine, where alone it listens"),
+    }
+    match broker.sources() {
+        "" => tracing::info!("no source of users is configured (section auth)"),
+        sources => tracing::info!("users are known by {sources}"),
+    }
+}
+
+/// Reads the files of a policy, which may be large, on a thread of its own.
+async fn load_policy(config: &Config) -> Result<Policy, String> {
+    let options = config.auth.clone();
+    let loaded = tokio::task::spawn_blocking(move || Policy::load(&options)).await;
+    // A panic in it was reported where it happened.
+    loaded.unwrap_or_else(|_| Err("the files of section auth could not be read".to_owned()))
 }
 
 /// Why the broker stops.
@@ -162,7 +195,7 @@ impl Running<'_> {
                     Asked::Reload => {
                         self.service.notify.reloading();
                         // Faults are in the log.
-                        let _ = self.reload("SIGHUP");
+                        let _ = self.reload("SIGHUP").await;
                         self.service.notify.ready(self.broker.describe());
                     }
                     Asked::Weigh => {
@@ -186,7 +219,7 @@ impl Running<'_> {
     }
 
     /// Reads the configuration again, because of `why`. With a fault in it, everything stays as it is.
-    fn reload(&mut self, why: &str) -> Result<(), Refused> {
+    async fn reload(&mut self, why: &str) -> Result<(), Refused> {
         let loaded = match Config::load(self.sources) {
             Ok(loaded) => loaded,
             Err(faults) => {
@@ -198,10 +231,14 @@ impl Running<'_> {
             }
         };
         let (next, changes) = self.config.reload(&loaded.config);
+        let policy = load_policy(&next).await.inspect_err(|line| {
+            tracing::error!("{why}: {line}; nothing was changed");
+        });
+        let policy = policy.map_err(Refused::Bad)?;
         for key in &changes.restart {
             tracing::warn!("{why}: {key} has changed and needs a restart");
         }
-        self.adopt(next);
+        self.adopt(next, Some(policy)).await;
         let applied =
             if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
         tracing::info!("{why}: changed {applied}");
@@ -209,9 +246,9 @@ impl Running<'_> {
     }
 
     /// What is live in it holds from now on.
-    fn adopt(&mut self, next: Config) {
+    async fn adopt(&mut self, next: Config, policy: Option<Policy>) {
         self.log.set_level(next.log.level);
-        self.broker.reload(&next);
+        self.broker.reload(&next, policy).await;
         self.config = next;
     }
 
@@ -227,7 +264,7 @@ impl Running<'_> {
                 let _ = reply.send(changed);
             }
             Order::Reread(reply) => {
-                let reread = self.reload("asked over HTTP");
+                let reread = self.reload("asked over HTTP").await;
                 self.settle().await;
                 let _ = reply.send(reread);
             }
@@ -265,6 +302,8 @@ impl Running<'_> {
     /// Changes settings, all of them or none, on every shard before it returns.
     async fn change(&mut self, wanted: &Map<String, Value>, keep: bool) -> Result<Vec<String>, Refused> {
         let (next, assigned) = self.config.changed(wanted).map_err(Refused::Bad)?;
+        let other = next.auth != self.config.auth;
+        let policy = if other { Some(load_policy(&next).await.map_err(Refused::Bad)?) } else { None };
         if keep {
             self.sources.may_keep(&assigned).map_err(Refused::Bad)?;
             let file = self.config.kept_file(self.sources);
@@ -272,7 +311,7 @@ impl Running<'_> {
             kept.map_err(|error| Refused::Failed(format!("cannot write {}: {error}", file.display())))?;
         }
         let changed = self.config.reload(&next).1.applied;
-        self.adopt(next);
+        self.adopt(next, policy).await;
         self.settle().await;
         let names = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
         tracing::info!(kept = keep, "asked over HTTP: changed {names}");

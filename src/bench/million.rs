@@ -63,6 +63,7 @@ impl Broker {
             .args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "debug", "--shards", &shards])
             .args(["--io", &args.io, "--set", &room])
             .args(["--set", "broker.peer_address=false", "--set", "broker.backlog=65535"])
+            .arg("--allow-anonymous")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -8,7 +8,9 @@ mod pulse;
 pub use pulse::Pulse;
 
 use crate::api::{Desk, Port};
+use crate::auth::Policy;
 use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
+use crate::connectors::{Connectors, Question};
 use crate::desk::Ask;
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, Reservation, Role, Waker,
@@ -20,7 +22,7 @@ use crate::limits::{
 use crate::listener::{Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
-use crate::shard::{Command, Farewell, Handover, Parts, Shard};
+use crate::shard::{AskLogin, Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -40,6 +42,9 @@ pub struct Broker {
     description: String,
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
+    connectors: Connectors,
+    /// Who vouches for clients, in words.
+    sources: String,
     /// Keep other processes from sharing our ports.
     reservations: Vec<Reservation>,
 }
@@ -77,6 +82,10 @@ struct Seat {
     chosen: Chosen,
     driver: DriverOptions,
     commands: Receiver<Command>,
+    /// What the shard is told by those whom it asks comes as a command.
+    own: Sender<Command>,
+    policy: Arc<Policy>,
+    connectors: Connectors,
     ready: Sender<Result<Taken, String>>,
     peers: Receiver<Vec<Address<Handover>>>,
 }
@@ -108,12 +117,16 @@ impl Broker {
             tracing::warn!("{warning}");
         }
         let (alarm, failed) = watch::channel(None);
-        let crew = match Crew::gather(config, &chosen, &alarm) {
+        let policy = Arc::new(Policy::load(&config.auth)?);
+        let sources = policy.describe();
+        let connectors = Connectors::start(policy.clone())?;
+        let gather = |chosen: &Chosen| Crew::gather(config, chosen, &alarm, &policy, &connectors);
+        let crew = match gather(&chosen) {
             // The self-test needs less than all shards do.
             Err(Missing::Driver(text)) if options.io == IoChoice::Auto && chosen.features.is_some() => {
                 tracing::warn!("{text}; epoll is used, which costs more CPU");
                 chosen.features = None;
-                Crew::gather(config, &chosen, &alarm)
+                gather(&chosen)
             }
             other => other,
         };
@@ -131,7 +144,17 @@ impl Broker {
             .collect();
         let desk = Desk::new(shards.iter().map(Handle::port).collect(), keyed, day);
         let description = format!("{} shard(s), {}", shards.len(), chosen.name());
-        let broker = Broker { shards, listeners, served, description, failed, desk, reservations };
+        let broker = Broker {
+            shards,
+            listeners,
+            served,
+            description,
+            failed,
+            desk,
+            connectors,
+            sources,
+            reservations,
+        };
         broker.listen(config, &bridges)?;
         Ok(broker)
     }
@@ -189,9 +212,20 @@ impl Broker {
         &self.description
     }
 
-    /// Options of the sessions hold from now on; everything else needs a restart.
-    pub fn reload(&self, config: &Config) {
+    /// Who vouched for clients at the start, in words; empty where nobody did.
+    pub fn sources(&self) -> &str {
+        &self.sources
+    }
+
+    /// Options of the sessions, and a policy where there is another one, hold from now on; everything else needs a
+    /// restart.
+    pub async fn reload(&self, config: &Config, policy: Option<Policy>) {
         self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
+        if let Some(policy) = policy.map(Arc::new) {
+            // First those who judge, so that nobody whom the shards ask by the new policy is judged by the old one.
+            self.connectors.adopt(policy.clone()).await;
+            self.tell(|| Command::Policy(policy.clone()));
+        }
     }
 
     /// Resolves with the reason when a shard ends that was not told to.
@@ -313,6 +347,8 @@ impl Crew {
         config: &Config,
         chosen: &Chosen,
         alarm: &watch::Sender<Option<String>>,
+        policy: &Arc<Policy>,
+        connectors: &Connectors,
     ) -> Result<Crew, Missing> {
         let options = &config.broker;
         let cores = available_cores();
@@ -335,6 +371,9 @@ impl Crew {
                 chosen: chosen.clone(),
                 driver: driver.clone(),
                 commands: inbox,
+                own: commands.clone(),
+                policy: policy.clone(),
+                connectors: connectors.clone(),
                 ready: ready.clone(),
                 peers: peers_from,
             };
@@ -374,6 +413,19 @@ impl Crew {
         }
         Err(missing)
     }
+}
+
+/// How a shard asks the connectors to judge a login.
+fn asking(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskLogin {
+    Box::new(move |login, conn| {
+        let (own, waker) = (own.clone(), waker.clone());
+        let reply = move |verdict| {
+            // A shard that is gone needs no verdict.
+            let _ = own.send(Command::Judged(conn, verdict));
+            waker.wake();
+        };
+        connectors.judge(Question { login, reply: Box::new(reply) });
+    })
 }
 
 /// A shard's driver could not be built: why, and what to do.
@@ -432,6 +484,7 @@ impl Seat {
             return nothing();
         };
         io.set_peers(peers);
+        let ask_login = asking(self.connectors, self.own, io.waker());
         let shard = Shard::new(Parts {
             io,
             mesh: self.mesh,
@@ -440,6 +493,8 @@ impl Seat {
             keyed: Keyed::new(self.seed),
             seed: self.seed.rotate_left(7 * self.me as u32 + 1),
             options: self.config.mqtt.clone(),
+            policy: self.policy,
+            ask_login: Some(ask_login),
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,

@@ -23,6 +23,10 @@ const INTRODUCTION: &str = "\
 
 const SECTIONS: &[(&str, &str)] = &[
     ("mqtt", "Clients, sessions and messages."),
+    (
+        "auth",
+        "Who may connect. Nothing here is needed by clients of this machine, see mqtt.anonymous_local_only.",
+    ),
     ("node", "How this broker is called."),
     ("sys", "The values that the broker publishes itself."),
     ("broker", "Threads, sockets and the kernel."),

@@ -108,7 +108,9 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.max_properties" mqtt.max_properties LIVE number("bytes", 0, REMAINING_LENGTH_MAX as u64),
         "Longest properties of a 5.0 client's CONNECT or PUBLISH; a CONNECT with longer ones is refused and a PUBLISH ends the connection, both with 0x97. 0: as long as the packet may be.";
     "mqtt.allow_anonymous" mqtt.allow_anonymous LIVE Kind::Flag,
-        "Whether a client may come without a user name; else it is refused with 0x87 (3.x: 5).";
+        "Whether a client may come that nobody vouches for: one without user name and password, or any client where no source of users is configured (section `auth`). Else it is refused with 0x87 (3.x: 5).";
+    "mqtt.anonymous_local_only" mqtt.anonymous_local_only LIVE Kind::Flag,
+        "Whether such clients must be on this machine. `false` lets in everybody who can reach the broker; `--allow-anonymous` does the same.";
     "mqtt.max_inflight" mqtt.max_inflight LIVE number("messages", 1, 65_535),
         "QoS 1 and 2 messages that are sent to a client and not acknowledged yet; a 5.0 client's Receive Maximum can lower it.";
     "mqtt.max_mqueue" mqtt.max_mqueue LIVE number("messages", 1, 10_000_000),
@@ -164,6 +166,9 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.server_reference" mqtt.server_reference LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";
 
+    "auth.password_file" auth.password_file LIVE Kind::Path,
+        "A file with a line `NAME:HASH` for each user, which `ringmq passwd` maintains; files of `mosquitto_passwd` are read as they are. SIGHUP and a reload over HTTP read it again. Empty: none.";
+
     "node.id" node.id RESTART number("", 1, 65_535),
         "The number of this broker, which tools see in the HTTP API.";
     "node.name" node.name RESTART Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
@@ -182,7 +187,7 @@ pub const KEYS: &[Key] = keys! {
     "broker.backlog" broker.backlog RESTART number("connections", 1, 65_535),
         "Connections that may wait to be accepted, for each listener and shard. The kernel cuts it to `net.core.somaxconn`.";
     "broker.peer_address" broker.peer_address RESTART Kind::Flag,
-        "Whether the address of each client is looked up, for the log; it costs about 1.3 microseconds per connection.";
+        "Whether the address of each client is looked up, for the log and for rules about addresses; it costs about 1.3 microseconds per connection. A client without a known address counts as one of this machine only where it came to a loopback address.";
     "broker.drain_timeout_s" broker.drain_timeout_s LIVE number("seconds", 0, 3_600),
         "How long SIGTERM or SIGINT waits until clients were told and what is queued for them has left.";
 

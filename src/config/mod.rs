@@ -28,6 +28,7 @@ pub use value::{Kind, Value};
 
 use crate::api::security::{DEFAULT_NAME, DEFAULT_PASSWORD};
 use crate::api::{Auth, HttpOptions, Node};
+use crate::auth::AuthOptions;
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN;
 use crate::listener::Listener;
 use crate::log::LogOptions;
@@ -45,6 +46,8 @@ pub struct Config {
     pub broker: BrokerOptions,
     /// MQTT's rules.
     pub mqtt: MqttOptions,
+    /// Who may connect.
+    pub auth: AuthOptions,
     /// The log.
     pub log: LogOptions,
     /// The HTTP API.

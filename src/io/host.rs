@@ -17,6 +17,12 @@ pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
     Some((found.f_bavail as u64 * unit, found.f_blocks as u64 * unit))
 }
 
+/// The calling thread leaves cores to others that want them. Where that is refused, it stays as it was.
+pub fn be_nice() {
+    // SAFETY: a call without pointers; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

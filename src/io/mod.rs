@@ -25,7 +25,7 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
-pub use host::disk_bytes;
+pub use host::{be_nice, disk_bytes};
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
 pub use net::{

@@ -73,10 +73,6 @@ pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepte
         );
         return refuse(ReasonCode::CLIENT_ID_NOT_VALID, text);
     }
-    if c.username.is_none() && !options.allow_anonymous {
-        let text = "expected a user name: clients without one are not allowed";
-        return refuse(ReasonCode::NOT_AUTHORIZED, text.into());
-    }
     let (properties, most) = (c.properties.len(), options.max_properties as usize);
     if most != 0 && properties > most {
         return refuse(ReasonCode::QUOTA_EXCEEDED, properties_too_long(properties, most));

@@ -63,8 +63,10 @@ pub struct Options {
     pub client_max_packet_size: u32,
     /// Bytes of the properties of a client's PUBLISH or CONNECT at most (5.0); 0 = as many as the packet holds.
     pub max_properties: u32,
-    /// Whether a client may come without a user name.
+    /// Whether a client may come that nobody vouches for: one without credentials, or any where nobody is asked.
     pub allow_anonymous: bool,
+    /// Whether such a client must be on this machine.
+    pub anonymous_local_only: bool,
     /// Whether only clients of this machine may subscribe to filters that begin with `$SYS`.
     pub sys_local_only: bool,
     /// QoS 1 and 2 messages to a client that are not acknowledged yet.
@@ -130,6 +132,7 @@ impl Default for Options {
             client_max_packet_size: PACKET_BYTES_MAX,
             max_properties: 0,
             allow_anonymous: true,
+            anonymous_local_only: true,
             sys_local_only: true,
             max_inflight: 32,
             max_mqueue: 1000,

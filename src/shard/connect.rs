@@ -63,7 +63,7 @@ impl<I: Io<Handover>> Shard<I> {
                 let refusal = Refusal { code: ReasonCode::CLIENT_ID_NOT_VALID, text: text.into() };
                 return Ok(self.refuse(conn, version, &refusal));
             }
-            assigned = Some(self.assign_client_id());
+            assigned = Some(self.assigned_before(conn).unwrap_or_else(|| self.assign_client_id()));
         }
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let key = self.local.keyed.key(client_id);
@@ -71,15 +71,15 @@ impl<I: Io<Handover>> Shard<I> {
         if home != self.me {
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
-        self.local.counters.authentications += 1;
         let accepted = match check_connect(connect, key, &self.local.options) {
             Ok(accepted) => accepted,
-            Err(refusal) => {
-                let anonymous = connect.username.is_none() && !self.local.options.allow_anonymous;
-                self.local.counters.anonymous_refused += u64::from(anonymous);
-                return Ok(self.refuse(conn, version, &refusal));
-            }
+            Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
         };
+        match self.admit(conn, connect, client_id) {
+            None => return Ok(Next::Wait),
+            Some(Err(refusal)) => return Ok(self.refuse(conn, version, &refusal)),
+            Some(Ok(())) => {}
+        }
         if self.drain.is_some() {
             let text = "the broker is shutting down".into();
             // CONNACK has no 0x8B [MQTT-3.2.2-8 of 5.0].

@@ -55,6 +55,8 @@ pub(super) enum Wait {
     Full,
     /// It does not read what it is sent.
     Output,
+    /// Others judge its CONNECT, which lies undecoded until they have, or a timer fires.
+    Verdict,
 }
 
 /// What a tick has changed of a connection so far.

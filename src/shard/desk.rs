@@ -56,6 +56,7 @@ impl<I: Io<Handover>> Shard<I> {
             match command {
                 Command::Listen { spec, reply } => {
                     let number = spec.listener;
+                    self.door.listens(number, spec.addr);
                     let error = self.io.listen(spec).err();
                     // Whoever asked may have given up.
                     let _ = reply.send((number, error));
@@ -64,6 +65,8 @@ impl<I: Io<Handover>> Shard<I> {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));
                     self.local.options = options;
                 }
+                Command::Policy(policy) => self.adopt_policy(policy),
+                Command::Judged(conn, verdict) => self.judged(conn, verdict),
                 Command::Ask(ask) => {
                     self.local.counters.asks += 1;
                     match ask {

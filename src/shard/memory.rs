@@ -52,5 +52,6 @@ impl<I: Io<Handover>> Shard<I> {
             + self.local.work_bytes()
             + self.desk.bytes()
             + self.watching.bytes()
+            + self.door.bytes()
     }
 }

@@ -12,10 +12,12 @@
 //!
 //! A shard shares nothing: other shards are reached through the mesh alone, its operator by [`Command`]s.
 
+mod command;
 mod connect;
 mod connection;
 mod control;
 mod desk;
+mod door;
 mod drain;
 mod inspect;
 mod listing;
@@ -35,12 +37,14 @@ mod trace;
 mod waiters;
 mod watch;
 
+pub use command::{Command, Farewell};
 pub use connection::Handover;
+pub use door::AskLogin;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 
+use crate::auth::Policy;
 use crate::codec::{DecodeError, ReasonCode, Version};
-use crate::desk::Ask;
-use crate::io::{Close, Conn, Event, Io, ListenSpec, Read, ReadEnd, ShardId};
+use crate::io::{Close, Conn, Event, Io, Read, ReadEnd, ShardId};
 use crate::limits::*;
 use crate::map::{Keyed, Slot};
 use crate::mesh::Mesh;
@@ -49,7 +53,7 @@ use crate::rate::RateLimit;
 use crate::retained::Retained;
 use crate::router::Router;
 use crate::session::{Link, Options};
-use crate::stats::{Counters, Gauges, Ledger, Memory, Part};
+use crate::stats::{Gauges, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
@@ -59,47 +63,9 @@ use publish::FanOut;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use timers::Timer;
-
-/// What an operator tells a shard.
-#[derive(Debug)]
-pub enum Command {
-    /// Opens a listener. Sent once all shards exist.
-    Listen {
-        /// Where.
-        spec: ListenSpec,
-        /// Told the listener's number and how it went.
-        reply: Sender<(u16, Option<std::io::Error>)>,
-    },
-    /// New options hold from now on.
-    Reload(Box<Options>),
-    /// A question of the management thread.
-    Ask(Ask),
-    /// Whether the shard moves on. Answered in the tick that takes it, however much there is to do.
-    Pulse {
-        /// Told the shard's number.
-        reply: Sender<usize>,
-    },
-    /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
-    Drain {
-        /// Milliseconds after which what is left is cut off.
-        within_ms: u64,
-    },
-}
-
-/// What a shard tells when it has stopped.
-#[derive(Debug)]
-pub struct Farewell {
-    /// Its counters.
-    pub counters: Counters,
-    /// What it held at its end.
-    pub memory: Memory,
-    /// What it dropped.
-    pub ledger: Ledger,
-    /// The driver's own words.
-    pub driver: String,
-}
 
 /// What a shard is made of.
 pub struct Parts<I> {
@@ -117,6 +83,10 @@ pub struct Parts<I> {
     pub seed: u64,
     /// Options of the sessions.
     pub options: Options,
+    /// Who may connect.
+    pub policy: Arc<Policy>,
+    /// Asks those who judge logins, where somebody does.
+    pub ask_login: Option<AskLogin>,
     /// Log lines per second.
     pub log_lines_per_s: u32,
     /// The operator's commands; whoever sends one wakes the driver.
@@ -164,6 +134,7 @@ pub struct Shard<I: Io<Handover>> {
     scans: scans::ScanState,
     desk: desk::Desk,
     watching: watch::Watching,
+    door: door::Door,
     drain: Option<drain::Drain>,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
@@ -251,6 +222,7 @@ impl<I: Io<Handover>> Shard<I> {
             scans: scans::ScanState::default(),
             desk: desk::Desk::default(),
             watching: watch::Watching::default(),
+            door: door::Door::new(parts.policy, parts.ask_login),
             drain: None,
             sweeping: false,
             moving: 0,

@@ -195,12 +195,6 @@ impl<I: Io<Handover>> Shard<I> {
         Ok(granted(qos))
     }
 
-    /// Whether a client is on this machine, as far as is known.
-    fn is_local(&self, conn: Conn) -> bool {
-        let peer = self.local.conns.get(conn).and_then(|c| c.peer());
-        peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
-    }
-
     pub(super) fn handle_unsubscribe(&mut self, conn: Conn, u: &Unsubscribe) -> Result<Next, Fault> {
         let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };

@@ -1,8 +1,8 @@
 //! A shard alone, on a driver that does what the test says.
 
 use super::*;
-use crate::desk::{ClientQuery, ClientRow, Cursor, Listing, Page, Place, Reply, Wanted};
-use crate::io::{IoStats, Lease};
+use crate::desk::{Ask, ClientQuery, ClientRow, Cursor, Listing, Page, Place, Reply, Wanted};
+use crate::io::{IoStats, Lease, ListenSpec};
 use crate::limits::TIMER_HORIZON_MS;
 use crate::mesh::{Control, mesh, mesh_sized};
 use crate::session::Session;
@@ -69,7 +69,9 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         shards,
         keyed: Keyed::new(1),
         seed: 1,
-        options: Options::default(),
+        options: Options { anonymous_local_only: false, ..Options::default() },
+        policy: Default::default(),
+        ask_login: None,
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,
         fan_out_at_once: 1,
@@ -339,4 +341,43 @@ fn a_listing_goes_on_for_as_many_ticks_as_it_needs_while_clients_come_and_go() {
     let counted =
         page_of_clients(&mut shard, Wanted { from: Place::default(), skip: 0, limit: 0, count: true }).0;
     assert_eq!(counted.matched as usize, shard.local.clients());
+}
+
+/// The reason code of each CONNACK of 3.1.1 that was sent.
+fn connack_codes(shard: &mut Shard<Still>) -> Vec<u8> {
+    let sent = std::mem::take(&mut shard.io.sent);
+    sent.iter().filter(|bytes| bytes[0] == 0x20).map(|bytes| bytes[3]).collect()
+}
+
+#[test]
+fn a_client_without_credentials_must_be_on_this_machine_unless_the_options_say_otherwise() {
+    let mut shard = shard();
+    let mut conn = 0;
+    let mut code = |shard: &mut Shard<Still>, allow: bool, local_only: bool, peer: Option<&str>| {
+        (shard.local.options.allow_anonymous, shard.local.options.anonymous_local_only) = (allow, local_only);
+        let peer = peer.map(|ip| SocketAddr::new(ip.parse().unwrap(), 5_000));
+        shard.report([Event::Accepted { conn, listener: 0, peer }]);
+        let mut bytes = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01".to_vec();
+        bytes.push(b'a' + conn as u8);
+        shard.local.conns.get_mut(conn).unwrap().pending = bytes;
+        shard.wait(conn, Wait::Turn);
+        shard.pass(0);
+        conn += 1;
+        connack_codes(shard)
+    };
+    for ip in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(code(&mut shard, true, true, Some(ip)), [0], "{ip}");
+    }
+    for ip in ["10.0.0.1", "192.168.1.1", "fe80::1", "::ffff:10.0.0.1"] {
+        assert_eq!(code(&mut shard, true, true, Some(ip)), [5], "{ip}");
+        assert_eq!(code(&mut shard, true, false, Some(ip)), [0], "{ip}");
+    }
+    assert_eq!(code(&mut shard, false, false, Some("127.0.0.1")), [5]);
+    // Without an address, the listener's counts.
+    assert_eq!(code(&mut shard, true, true, None), [5]);
+    shard.door.listens(0, "127.0.0.1:1883".parse().unwrap());
+    assert_eq!(code(&mut shard, true, true, None), [0]);
+    shard.door.listens(0, "[::]:1883".parse().unwrap());
+    assert_eq!(code(&mut shard, true, true, None), [5]);
+    assert_eq!(shard.local.counters.anonymous_refused, 7);
 }

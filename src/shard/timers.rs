@@ -3,6 +3,7 @@
 use super::connection::{Phase, Wait};
 use super::sessions::End;
 use super::{Handover, Shard};
+use crate::auth::Verdict;
 use crate::codec::ReasonCode;
 use crate::io::{Close, Io};
 use crate::limits::{RETAINED_SWEEP_MS, RETAINED_SWEEP_STEPS, TICK_TIMERS_MAX, TIMER_HORIZON_MS};
@@ -24,6 +25,7 @@ enum Kind {
     Session,
     FullRoute,
     Sweep,
+    Judge,
 }
 
 impl Timer {
@@ -41,6 +43,10 @@ impl Timer {
 
     pub fn session(slot: Slot) -> Timer {
         Timer { kind: Kind::Session, slot }
+    }
+
+    pub fn judge(slot: Slot) -> Timer {
+        Timer { kind: Kind::Judge, slot }
     }
 
     pub fn full_route(slot: Slot) -> Timer {
@@ -66,6 +72,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             Kind::Session => return,
             Kind::Sweep => return self.sweep_retained(),
+            Kind::Judge => return self.judged(timer.slot, Verdict::NoAnswer),
             _ => {}
         }
         let Some(c) = self.local.conns.at(timer.slot) else { return };

@@ -34,6 +34,8 @@ pub struct Login {
     pub topic_alias_maximum: Option<u16>,
     /// User name.
     pub username: Option<String>,
+    /// Password.
+    pub password: Option<String>,
     /// The will.
     pub will: Option<WillSpec>,
 }
@@ -66,6 +68,7 @@ impl Login {
             maximum_packet_size: None,
             topic_alias_maximum: None,
             username: None,
+            password: None,
             will: None,
         }
     }
@@ -81,6 +84,12 @@ impl Login {
     pub fn will(mut self, topic: &str, payload: &[u8]) -> Login {
         let (topic, payload) = (topic.to_owned(), payload.to_vec());
         self.will = Some(WillSpec { topic, payload, qos: QoS::AtLeastOnce, retain: false, delay_s: None });
+        self
+    }
+
+    /// With user name and password.
+    pub fn user(mut self, name: &str, password: &str) -> Login {
+        (self.username, self.password) = (Some(name.to_owned()), Some(password.to_owned()));
         self
     }
 
@@ -115,7 +124,7 @@ impl Login {
             client_id: &self.client_id,
             will,
             username: self.username.as_deref(),
-            password: None,
+            password: self.password.as_deref().map(str::as_bytes),
             properties: properties.as_properties(),
         });
         let mut bytes = Vec::new();

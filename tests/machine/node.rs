@@ -190,6 +190,8 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             keyed: Keyed::new(build.seed),
             seed: random.next(),
             options: build.options.clone(),
+            policy: Default::default(),
+            ask_login: None,
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: build.fan_out_at_once,

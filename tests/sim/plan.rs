@@ -159,6 +159,7 @@ fn options(r: &mut Random) -> Options {
             SharedStrategy::HashTopic,
             SharedStrategy::Local,
         ]),
+        anonymous_local_only: false,
         ..Options::default()
     }
 }

@@ -10,8 +10,9 @@ mod origin;
 mod passwords;
 mod proven;
 
+pub use crate::auth::hash::hash;
 pub use origin::guard;
-pub use passwords::{User, hash};
+pub use passwords::User;
 
 use super::HttpOptions;
 use super::fault::{Cause, Fault};

@@ -1,7 +1,7 @@
 //! Names with hashed passwords, as PHC strings of Argon2.
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, PasswordVerifier};
 use std::fmt::{Debug, Formatter};
 
 /// A name that may use the API, and the hash of its password.
@@ -41,18 +41,9 @@ impl Debug for User {
     }
 }
 
-/// The hash of a password, by Argon2id with a salt of its own: 19 MiB and two passes, as OWASP advises.
-///
-/// # Errors
-/// Why there is none, in one line.
-pub fn hash(password: &[u8]) -> Result<String, String> {
-    let hashed: Result<PasswordHash, _> = Argon2::default().hash_password(password);
-    hashed.map(|hash| hash.to_string()).map_err(|error| format!("the password cannot be hashed: {error}"))
-}
-
 /// Whether one of them has this name and password. Costs one hash, also for a name that nobody has.
 pub(super) fn check(users: &[User], name: &[u8], password: &[u8]) -> bool {
-    // The hash of a password that nobody knows, with the parameters of `hash`.
+    // The hash of a password that nobody knows, with the parameters of [`crate::auth::hash::hash`].
     const NOBODY: &str =
         "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5a25vd3NpdA$XG6Bz2oVwFoMxJ7cyH2E6m1pQkQ0V1vG6l5Yt1g2uWk";
     let user = users.iter().find(|user| user.name.as_bytes() == name);
@@ -64,6 +55,7 @@ pub(super) fn check(users: &[User], name: &[u8], password: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::hash::hash;
 
     #[test]
     fn a_hash_is_salted_and_checked() {

@@ -72,6 +72,7 @@ fn options(input: &mut Input<'_>) -> Options {
         max_output_bytes: 4_096,
         max_retained: 3,
         check_payload_format: true,
+        anonymous_local_only: false,
         ..Options::default()
     }
 }
@@ -91,6 +92,8 @@ impl World {
                 keyed: keyed.clone(),
                 seed: 1 + me as u64,
                 options: options.clone(),
+                policy: Default::default(),
+                ask_login: None,
                 log_lines_per_s: 0,
                 commands,
                 fan_out_at_once: 2,

@@ -1,0 +1,98 @@
+//! Who may connect, and what they may do: rules without I/O. What takes long (the hash of a password, a request) is
+//! done by the connectors with what stands here; a shard only asks whether it must wait for them.
+//!
+//! **Who may connect.** Each source that is configured answers for a login: it vouches for it, refuses it, or has
+//! nothing to say. The first that does not keep silent decides. Where all keep silent, the client is anonymous if it
+//! has no credentials or no source is configured, and is refused otherwise.
+
+mod aging;
+mod backoff;
+pub mod hash;
+pub mod passwords;
+
+pub use aging::Aging;
+pub use backoff::Backoff;
+pub use passwords::Passwords;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Where the broker learns who is who.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AuthOptions {
+    /// Users with hashes of their passwords.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A client that wants to connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Login {
+    /// Its client identifier, also where the broker assigned it.
+    pub client_id: Box<str>,
+    /// User name.
+    pub username: Option<Box<str>>,
+    /// Password.
+    pub password: Option<Box<[u8]>>,
+    /// Where it comes from, where that is known.
+    pub from: Option<IpAddr>,
+}
+
+/// What is answered to a login.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Somebody vouches for it.
+    Known,
+    /// Nobody has anything to say.
+    Silent,
+    /// The user name or the password is wrong.
+    Wrong,
+    /// Too many were wrong before.
+    HeldOff,
+    /// More logins are waiting than may.
+    Busy,
+    /// Whoever was asked gave no answer in time.
+    NoAnswer,
+}
+
+/// All sources of one reading of the configuration. Shards and connectors hold the same one.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Users with hashes of their passwords.
+    pub passwords: Option<Passwords>,
+}
+
+impl Policy {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// In one line: which key and file, what is wrong, and where.
+    pub fn load(options: &AuthOptions) -> Result<Policy, String> {
+        let passwords = match &options.password_file {
+            None => None,
+            Some(path) => Some(read("auth.password_file", path, Passwords::read)?),
+        };
+        Ok(Policy { passwords })
+    }
+
+    /// Whether nobody is asked who a client is.
+    pub fn asks_nobody(&self) -> bool {
+        self.passwords.is_none()
+    }
+
+    /// Whether the connectors must be asked about a login with such credentials; else nobody has anything to say.
+    pub fn must_wait(&self, username: Option<&str>) -> bool {
+        self.passwords.is_some() && username.is_some()
+    }
+
+    /// What it asks, in words for the log.
+    pub fn describe(&self) -> String {
+        self.passwords.as_ref().map_or_else(String::new, |passwords| format!("{} passwords", passwords.len()))
+    }
+}
+
+/// Reads a file of a key.
+fn read<T>(key: &str, path: &Path, parse: impl FnOnce(String) -> Result<T, String>) -> Result<T, String> {
+    let fault = |what: String| format!("{key}: {}: {what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    parse(text).map_err(fault)
+}

@@ -1,0 +1,87 @@
+//! What waits for others, on threads of its own and never on a shard: the hashes of passwords.
+//!
+//! One thread runs a runtime; hashes are computed on a few more, with a low priority, so that the shards keep
+//! their cores. A shard hands a login over and goes on; the verdict comes back as a command. Whatever is asked, the
+//! number of logins under way has a bound, and whoever waited too long to be answered costs nothing more.
+
+mod logins;
+
+use crate::auth::{Login, Policy, Verdict};
+use crate::limits::AUTH_LOGINS_MAX;
+use logins::Logins;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A login with the way back to whoever asked.
+pub struct Question {
+    /// Who wants to connect.
+    pub login: Login,
+    /// Told the verdict, once, on any thread. It must not block.
+    pub reply: Box<dyn FnOnce(Verdict) + Send>,
+}
+
+enum Order {
+    Judge(Question),
+    Policy(Arc<Policy>),
+}
+
+/// Asks the connectors. They end when the last of these is gone.
+#[derive(Clone)]
+pub struct Connectors {
+    orders: mpsc::Sender<Order>,
+}
+
+impl std::fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connectors")
+    }
+}
+
+impl Connectors {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// What could not be had, in one line.
+    pub fn start(policy: Arc<Policy>) -> Result<Connectors, String> {
+        let fault = |error: std::io::Error| {
+            format!("cannot start the connectors: {error}; raise the limit on threads")
+        };
+        let hashing = (crate::io::available_cores().len() / 2).max(1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(hashing)
+            .thread_name("connectors")
+            .on_thread_start(crate::io::be_nice)
+            .enable_all()
+            .build()
+            .map_err(fault)?;
+        let (orders, inbox) = mpsc::channel(AUTH_LOGINS_MAX);
+        let logins = Logins::new(policy, hashing)?;
+        let run = move || runtime.block_on(serve(logins, inbox));
+        std::thread::Builder::new().name("connectors".to_owned()).spawn(run).map_err(fault)?;
+        Ok(Connectors { orders })
+    }
+
+    /// Hands a login over. Never blocks; where too many are under way, the verdict is that they are.
+    pub fn judge(&self, question: Question) {
+        if let Err(refused) = self.orders.try_send(Order::Judge(question))
+            && let Order::Judge(question) = refused.into_inner()
+        {
+            (question.reply)(Verdict::Busy);
+        }
+    }
+
+    /// Another policy holds for logins that come from now on. Waits for room, so it is for the management thread.
+    pub async fn adopt(&self, policy: Arc<Policy>) {
+        // Where they are gone, there is nobody who would ask them.
+        let _ = self.orders.send(Order::Policy(policy)).await;
+    }
+}
+
+async fn serve(mut logins: Logins, mut inbox: mpsc::Receiver<Order>) {
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Judge(question) => logins.judge(question),
+            Order::Policy(policy) => logins.adopt(policy),
+        }
+    }
+}

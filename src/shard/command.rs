@@ -1,0 +1,53 @@
+//! What a shard is told, and what it tells at its end.
+
+use crate::auth::{Policy, Verdict};
+use crate::desk::Ask;
+use crate::io::ListenSpec;
+use crate::map::Slot;
+use crate::session::Options;
+use crate::stats::{Counters, Ledger, Memory};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+/// What an operator tells a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Opens a listener. Sent once all shards exist.
+    Listen {
+        /// Where.
+        spec: ListenSpec,
+        /// Told the listener's number and how it went.
+        reply: Sender<(u16, Option<std::io::Error>)>,
+    },
+    /// New options hold from now on.
+    Reload(Box<Options>),
+    /// Another policy holds from now on.
+    Policy(Arc<Policy>),
+    /// What those who judge say of a connection's login.
+    Judged(Slot, Verdict),
+    /// A question of the management thread.
+    Ask(Ask),
+    /// Whether the shard moves on. Answered in the tick that takes it, however much there is to do.
+    Pulse {
+        /// Told the shard's number.
+        reply: Sender<usize>,
+    },
+    /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
+    Drain {
+        /// Milliseconds after which what is left is cut off.
+        within_ms: u64,
+    },
+}
+
+/// What a shard tells when it has stopped.
+#[derive(Debug)]
+pub struct Farewell {
+    /// Its counters.
+    pub counters: Counters,
+    /// What it held at its end.
+    pub memory: Memory,
+    /// What it dropped.
+    pub ledger: Ledger,
+    /// The driver's own words.
+    pub driver: String,
+}

@@ -1,0 +1,190 @@
+//! Who comes in: a CONNECT that others must judge waits as the bytes that it is, and is handled again with their
+//! verdict.
+
+use super::connection::Wait;
+use super::timers::Timer;
+use super::{Handover, Shard};
+use crate::auth::{Login, Policy, Verdict};
+use crate::codec::{Connect, ReasonCode};
+use crate::heap::{allocated, map_bytes};
+use crate::io::{Conn, Io};
+use crate::limits::{AUTH_WAIT_MS, AUTH_WAITING_MAX};
+use crate::map::{Map, Slot};
+use crate::session::Refusal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Hands a login to those who judge it, and never blocks. Their verdict comes as [`super::Command::Judged`].
+pub type AskLogin = Box<dyn Fn(Login, Slot) + Send>;
+
+/// What a shard needs to let clients in.
+pub(super) struct Door {
+    policy: Arc<Policy>,
+    /// None where nobody judges, such as in a simulation: every verdict is then that there is no answer.
+    ask: Option<AskLogin>,
+    /// CONNECTs that wait.
+    waiting: Map<Slot, Waiting>,
+    /// By number of the listener: whether only this machine can reach it.
+    loopback: Vec<bool>,
+}
+
+/// A CONNECT that waits.
+#[derive(Debug)]
+struct Waiting {
+    /// The client identifier that was judged, which the broker may have assigned.
+    client_id: Box<str>,
+    /// Until it is handled again.
+    verdict: Option<Verdict>,
+}
+
+impl Door {
+    pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>) -> Door {
+        Door { policy, ask, waiting: Map::default(), loopback: Vec::new() }
+    }
+
+    /// Bytes that it holds; the policy belongs to all shards.
+    pub fn bytes(&self) -> usize {
+        let ids = self.waiting.values().map(|w| allocated(w.client_id.len())).sum::<usize>();
+        map_bytes::<Slot, Waiting>(self.waiting.capacity()) + ids + self.loopback.capacity()
+    }
+
+    /// A listener is open.
+    pub fn listens(&mut self, listener: u16, addr: SocketAddr) {
+        let listener = usize::from(listener);
+        if self.loopback.len() <= listener {
+            self.loopback.resize(listener + 1, false);
+        }
+        self.loopback[listener] = addr.ip().to_canonical().is_loopback();
+    }
+}
+
+impl<I: Io<Handover>> Shard<I> {
+    /// The client identifier that an earlier handling of the same CONNECT assigned.
+    pub(super) fn assigned_before(&self, conn: Conn) -> Option<String> {
+        let waiting = self.door.waiting.get(&self.local.conns.slot(conn)?)?;
+        Some(waiting.client_id.to_string())
+    }
+
+    /// Whether a client may come in; `None` while others judge it, and its connection waits.
+    pub(super) fn admit(
+        &mut self,
+        conn: Conn,
+        connect: &Connect,
+        client_id: &str,
+    ) -> Option<Result<(), Refusal>> {
+        let verdict = match self.verdict_given(conn) {
+            Some(verdict) => verdict,
+            None if self.door.policy.must_wait(connect.username) => self.ask(conn, connect, client_id)?,
+            None => Verdict::Silent,
+        };
+        self.local.counters.authentications += 1;
+        Some(self.judge(conn, connect, verdict))
+    }
+
+    /// The verdict that a CONNECT has waited for.
+    fn verdict_given(&mut self, conn: Conn) -> Option<Verdict> {
+        if self.door.waiting.is_empty() {
+            return None;
+        }
+        let waiting = self.door.waiting.remove(&self.local.conns.slot(conn)?)?;
+        Some(waiting.verdict.unwrap_or(Verdict::NoAnswer))
+    }
+
+    /// Asks others about a login; a verdict only where they cannot be asked.
+    fn ask(&mut self, conn: Conn, connect: &Connect, client_id: &str) -> Option<Verdict> {
+        let Some(slot) = self.local.conns.slot(conn) else { return Some(Verdict::NoAnswer) };
+        if self.door.waiting.len() >= AUTH_WAITING_MAX {
+            // Some may have been closed between their verdict and their turn.
+            self.door.waiting.retain(|slot, _| self.local.conns.at(*slot).is_some());
+            if self.door.waiting.len() >= AUTH_WAITING_MAX {
+                return Some(Verdict::Busy);
+            }
+        }
+        let Some(ask) = &self.door.ask else { return Some(Verdict::NoAnswer) };
+        let from = self.local.conns.get(conn).and_then(|c| c.peer());
+        let login = Login {
+            client_id: client_id.into(),
+            username: connect.username.map(Into::into),
+            password: connect.password.map(Into::into),
+            from: from.map(|peer| peer.ip()),
+        };
+        ask(login, slot);
+        self.door.waiting.insert(slot, Waiting { client_id: client_id.into(), verdict: None });
+        self.wheel.insert(self.local.now.plus_ms(AUTH_WAIT_MS), Timer::judge(slot));
+        self.wait(conn, Wait::Verdict);
+        None
+    }
+
+    /// Others have judged a login, or nobody did in time.
+    pub(super) fn judged(&mut self, slot: Slot, verdict: Verdict) {
+        let Some(waiting) = self.door.waiting.get_mut(&slot).filter(|w| w.verdict.is_none()) else { return };
+        waiting.verdict = Some(verdict);
+        if !self.wake_slot(slot, |wait| wait == Wait::Verdict) {
+            // The client has gone.
+            self.door.waiting.remove(&slot);
+        }
+    }
+
+    fn judge(&mut self, conn: Conn, connect: &Connect, verdict: Verdict) -> Result<(), Refusal> {
+        let nobody = connect.username.is_none() && connect.password.is_none();
+        let anonymous = nobody || self.door.policy.asks_nobody();
+        let (code, text) = match verdict {
+            Verdict::Known => return Ok(()),
+            Verdict::Silent if anonymous => return self.admit_anonymous(conn),
+            Verdict::Silent | Verdict::Wrong => {
+                self.local.counters.connect_wrong += 1;
+                (ReasonCode::BAD_USERNAME_OR_PASSWORD, "expected a known user name and its password")
+            }
+            Verdict::HeldOff => {
+                self.local.counters.connect_held_off += 1;
+                let text =
+                    "expected a pause after too many wrong passwords for this name or from this address";
+                (ReasonCode::CONNECTION_RATE_EXCEEDED, text)
+            }
+            Verdict::Busy => {
+                self.local.counters.connect_unjudged += 1;
+                (ReasonCode::SERVER_BUSY, "too many clients wait to be authenticated; try again later")
+            }
+            Verdict::NoAnswer => {
+                self.local.counters.connect_unjudged += 1;
+                (
+                    ReasonCode::SERVER_UNAVAILABLE,
+                    "the client could not be authenticated in time; try again later",
+                )
+            }
+        };
+        Err(Refusal { code, text: text.into() })
+    }
+
+    /// A client that nobody vouches for.
+    fn admit_anonymous(&mut self, conn: Conn) -> Result<(), Refusal> {
+        let o = &self.local.options;
+        let text = if !o.allow_anonymous {
+            "expected credentials of a known user: mqtt.allow_anonymous is false"
+        } else if o.anonymous_local_only && !self.is_local(conn) && !self.came_by_loopback(conn) {
+            "expected credentials of a known user: only clients of this machine need none, unless the broker is \
+             started with --allow-anonymous (mqtt.anonymous_local_only = false)"
+        } else {
+            return Ok(());
+        };
+        self.local.counters.anonymous_refused += 1;
+        Err(Refusal { code: ReasonCode::NOT_AUTHORIZED, text: text.into() })
+    }
+
+    /// Whether a client is known to be on this machine.
+    pub(super) fn is_local(&self, conn: Conn) -> bool {
+        let peer = self.local.conns.get(conn).and_then(|c| c.peer());
+        peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
+    /// Whether a client without a known address came to where only this machine can.
+    fn came_by_loopback(&self, conn: Conn) -> bool {
+        let c = self.local.conns.get(conn).filter(|c| c.peer().is_none());
+        c.is_some_and(|c| self.door.loopback.get(usize::from(c.listener)) == Some(&true))
+    }
+
+    /// Another policy holds from now on.
+    pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>) {
+        self.door.policy = policy;
+    }
+}

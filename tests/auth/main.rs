@@ -1,0 +1,7 @@
+//! Who may connect and what they may do, over sockets, with both versions and every driver.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod folder;
+mod foreign;
+mod passwords;
