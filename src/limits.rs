@@ -91,10 +91,20 @@ pub const RETAINED_SWEEP_STEPS: usize = 1_024;
 pub const FULL_RETRY_MS: u64 = 50;
 /// Capacity above which an empty reassembly buffer is given back.
 pub const PENDING_KEEP_BYTES: usize = 4_096;
-/// Listeners at most: their number is one byte in a session.
-pub const LISTENERS_MAX: usize = 255;
+/// Listeners at most: their number is seven bits in a session.
+pub const LISTENERS_MAX: usize = 128;
 /// Bytes of the name of a listener or a zone.
 pub const LISTENER_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a PROXY header, its additional values included.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+/// Networks in one list of a listener.
+pub const NETWORKS_MAX: usize = 4_096;
+/// Bytes of a listener's mountpoint, before identifiers are put in.
+pub const MOUNTPOINT_BYTES_MAX: usize = 1_024;
+/// Connections of one shard that are refused and whose CONNECT is waited for, so that they can be told why.
+pub const REFUSALS_MAX: usize = 256;
+/// Milliseconds that one of them may take for that.
+pub const REFUSAL_MS_MAX: u64 = 2_000;
 /// Connections that may wait to be accepted, for each listener and shard, unless configured otherwise.
 pub const BACKLOG_DEFAULT: u32 = 4_096;
 /// TCP keepalive of accepted sockets, unless configured otherwise: seconds of silence before the first probe.

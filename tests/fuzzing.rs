@@ -123,4 +123,4 @@ macro_rules! targets {
     };
 }
 
-targets!(decode_v5, decode_v311, decode_v31, properties, topic, trie, shard, config);
+targets!(decode_v5, decode_v311, decode_v31, properties, topic, trie, shard, config, proxy);

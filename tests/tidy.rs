@@ -31,6 +31,8 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("time", "heap"),
     // A router delivers into sessions.
     ("router", "session"),
+    // A listener has rules of its own for its clients.
+    ("listener", "session"),
     // The command line starts what operates the broker.
     ("main", "operate"),
     ("main", "passwd"),

@@ -106,6 +106,7 @@ impl Rig {
             options: Options { max_inflight: 64, anonymous_local_only: false, ..Options::default() },
             policy: Default::default(),
             ask_login: None,
+            entrances: Vec::new(),
             log_lines_per_s: 0,
             commands: std::sync::mpsc::channel().1,
             fan_out_at_once: ringmq::limits::FAN_OUT_AT_ONCE_MAX,

@@ -19,11 +19,12 @@ use crate::io::{
 use crate::limits::{
     DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
 };
-use crate::listener::{Listener, Served};
+use crate::listener::{Entrance, Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
 use crate::shard::{AskLogin, Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
+use crate::sync::Gate;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -38,6 +39,8 @@ use tokio::sync::watch;
 pub struct Broker {
     shards: Vec<Handle>,
     listeners: Vec<Listener>,
+    /// The gate of each listener.
+    gates: Vec<Gate>,
     served: Vec<Served>,
     description: String,
     failed: watch::Receiver<Option<String>>,
@@ -79,6 +82,7 @@ struct Seat {
     seed: u64,
     mesh: Mesh,
     config: Config,
+    entrances: Vec<Entrance>,
     chosen: Chosen,
     driver: DriverOptions,
     commands: Receiver<Command>,
@@ -107,6 +111,7 @@ impl Broker {
             served.push(Served { name: listener.name.clone(), kind: listener.kind, addr: held.addr() });
             reservations.push(held);
         }
+        let gates: Vec<_> = listeners.iter().map(|_| Gate::new()).collect();
         raise_open_files();
         let mut chosen = choose(match options.io {
             IoChoice::Auto => IoMode::Auto,
@@ -116,11 +121,12 @@ impl Broker {
         if let Some(warning) = &chosen.warning {
             tracing::warn!("{warning}");
         }
+        check_addresses(config, &listeners, &mut chosen)?;
         let (alarm, failed) = watch::channel(None);
         let policy = Arc::new(Policy::load(&config.auth)?);
         let sources = policy.describe();
         let connectors = Connectors::start(policy.clone())?;
-        let gather = |chosen: &Chosen| Crew::gather(config, chosen, &alarm, &policy, &connectors);
+        let gather = |chosen: &Chosen| Crew::gather(config, &gates, chosen, &alarm, &policy, &connectors);
         let crew = match gather(&chosen) {
             // The self-test needs less than all shards do.
             Err(Missing::Driver(text)) if options.io == IoChoice::Auto && chosen.features.is_some() => {
@@ -147,6 +153,7 @@ impl Broker {
         let broker = Broker {
             shards,
             listeners,
+            gates: gates.clone(),
             served,
             description,
             failed,
@@ -168,7 +175,7 @@ impl Broker {
                 listener: number as u16,
                 addr: served.addr,
                 options: self.listeners[number].socket,
-                peer_address: config.broker.peer_address,
+                peer_address: config.broker.peer_address || self.listeners[number].needs_addresses(),
                 socket: None,
             };
             self.tell(|| Command::Listen { spec: spec.clone(), reply: reply.clone() });
@@ -217,10 +224,10 @@ impl Broker {
         &self.sources
     }
 
-    /// Options of the sessions, and a policy where there is another one, hold from now on; everything else needs a
-    /// restart.
+    /// Options of the sessions, what listeners can be told, and a policy where there is another one, hold from now
+    /// on; everything else needs a restart.
     pub async fn reload(&self, config: &Config, policy: Option<Policy>) {
-        self.tell(|| Command::Reload(Box::new(config.mqtt.clone())));
+        self.tell(|| Command::Reload(Box::new(config.mqtt.clone()), entrances(config, &self.gates)));
         if let Some(policy) = policy.map(Arc::new) {
             // First those who judge, so that nobody whom the shards ask by the new policy is judged by the old one.
             self.connectors.adopt(policy.clone()).await;
@@ -288,6 +295,30 @@ pub async fn log_weight(desk: Desk) {
     tracing::info!("memory: total={} {}{each}", memory.total(), pairs(memory.iter()));
 }
 
+/// Whether the driver can tell the addresses that listeners judge by; another one is taken where that is allowed.
+fn check_addresses(config: &Config, listeners: &[Listener], chosen: &mut Chosen) -> Result<(), String> {
+    let blind = chosen.features.as_ref().is_some_and(|features| !features.peer_address);
+    let Some(listener) = listeners.iter().find(|l| blind && l.needs_addresses()) else { return Ok(()) };
+    let what =
+        format!("the listener {} needs addresses, which io_uring of this kernel cannot tell", listener.name);
+    if config.broker.io == IoChoice::Uring {
+        return Err(format!("{what}; use --io epoll, or a kernel from 6.8 on"));
+    }
+    tracing::warn!("{what}; epoll is used, which costs more CPU");
+    chosen.features = None;
+    Ok(())
+}
+
+/// The listeners of a configuration with their gates.
+fn entrances(config: &Config, gates: &[Gate]) -> Vec<Entrance> {
+    let all = config.all_listeners().into_iter().zip(gates);
+    all.map(|(listener, gate)| {
+        let zone = config.rules_of(&listener).map(Box::new);
+        Entrance { listener, zone, gate: gate.clone() }
+    })
+    .collect()
+}
+
 fn cannot_listen(config: &Config, listener: &Listener, addr: SocketAddr, error: &std::io::Error) -> String {
     if config.listeners.iter().all(|known| known.name != listener.name) {
         return listen_fault(addr, error, "mqtt.listen", "--mqtt");
@@ -345,6 +376,7 @@ impl Crew {
     /// Starts all threads. Where one of them fails, all have ended when this returns.
     fn gather(
         config: &Config,
+        gates: &[Gate],
         chosen: &Chosen,
         alarm: &watch::Sender<Option<String>>,
         policy: &Arc<Policy>,
@@ -368,6 +400,7 @@ impl Crew {
                 seed,
                 mesh,
                 config: config.clone(),
+                entrances: entrances(config, gates),
                 chosen: chosen.clone(),
                 driver: driver.clone(),
                 commands: inbox,
@@ -495,6 +528,7 @@ impl Seat {
             options: self.config.mqtt.clone(),
             policy: self.policy,
             ask_login: Some(ask_login),
+            entrances: self.entrances,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,

@@ -46,6 +46,15 @@ const LISTENERS_INTRODUCTION: &str = "
 #[listeners.NAME]
 ";
 
+/// What stands above the keys that a zone may have.
+const ZONES_INTRODUCTION: &str = "
+# Zones: any number of such tables, each with a name of its own. A listener that names one (zone = \"NAME\") has
+# its values for its clients, and those of [mqtt] for what it does not say. All are live.
+#     [zones.NAME]
+#     max_packet_size = 65536
+# A zone may have those keys of [mqtt] that need not be the same for all clients.
+";
+
 const COLUMNS: usize = 100;
 
 /// The text of `etc/ringmq.toml`.
@@ -61,6 +70,11 @@ pub fn document() -> String {
     text.push_str(LISTENERS_INTRODUCTION);
     for key in LISTENER_KEYS {
         describe(&mut text, key, key.name, &example());
+    }
+    text.push_str(ZONES_INTRODUCTION);
+    let zoned: Vec<_> = KEYS.iter().filter(|key| key.zoned).map(|key| key.parts().1).collect();
+    for line in wrap(&format!("They are: {}.", zoned.join(", ")), COLUMNS - 2) {
+        let _ = writeln!(text, "# {line}");
     }
     text
 }

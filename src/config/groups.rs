@@ -1,9 +1,9 @@
 //! Tables of which there may be any number, each with a name of its own: `[listeners.NAME]`.
 
 use super::fault::UNKNOWN;
-use super::keys::{KEYS, Key, RESTART, keys, names, nearest, number};
+use super::keys::{KEYS, Key, LIVE, RESTART, keys, names, nearest, number};
 use super::value::{Field, Kind, Value};
-use super::{Changes, Config, Fault, Origin};
+use super::{Changes, Config, Fault, MqttOptions, Origin};
 use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX};
 use crate::listener::{self, Listener};
 use std::net::SocketAddr;
@@ -13,6 +13,21 @@ pub(super) const LISTENERS: &str = "listeners";
 
 /// How the listeners of `mqtt.listen` are called; from the second on with a number behind it.
 const DEFAULT: &str = "default";
+
+/// Keys for which the peer's address must be known, which is asked for from the start or not at all.
+const ADDRESSED: &[&str] = &["allow", "deny", "proxy_protocol", "proxy_from"];
+
+/// The section of zones.
+pub(super) const ZONES: &str = "zones";
+
+/// Values of keys of `mqtt` that hold for some listeners alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zone {
+    /// Its name.
+    pub name: Box<str>,
+    /// Names of keys, with their section, and values.
+    values: Vec<(&'static str, Value)>,
+}
 
 /// The keys of a listener, in the order in which `etc/ringmq.toml` shows them.
 pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
@@ -34,6 +49,22 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "The kernel's receive buffer of each connection. 0: as the kernel decides.";
     "sndbuf" socket.send_buffer_bytes RESTART number("bytes", 0, 1 << 30),
         "The kernel's send buffer of each connection. 0: as the kernel decides.";
+    "zone" zone LIVE Kind::Text { bytes_max: LISTENER_NAME_BYTES_MAX },
+        "The zone whose values hold for its clients, see [zones.NAME] below. Empty: those of [mqtt].";
+    "max_connections" max_connections LIVE number("connections", 0, 100_000_000),
+        "Connections at a time, on all shards together. Those beyond it are answered with 0x97 (3.x: 3). 0: `broker.max_connections` alone counts.";
+    "max_conn_rate" max_conn_rate LIVE number("connections per second", 0, 1_000_000),
+        "Connections in a second, on all shards together; after a second without any, so many at once. Those beyond it are answered with 0x9F (3.x: 3). 0: no bound.";
+    "allow" access.allow LIVE Kind::Texts("networks"),
+        "Networks and addresses that may connect, such as [\"10.0.0.0/8\", \"::1\"]; others are closed at once. Empty: all may.";
+    "deny" access.deny LIVE Kind::Texts("networks"),
+        "Networks and addresses that may not connect, even where `allow` has them.";
+    "proxy_protocol" proxy_protocol LIVE Kind::Flag,
+        "Whether each connection begins with a header of the PROXY protocol, version 1 or 2. The address in it is the client's from then on, also for `allow` and `deny`.";
+    "proxy_from" proxy_from LIVE Kind::Texts("networks"),
+        "With `proxy_protocol`: networks and addresses of the proxies; others are closed at once.";
+    "proxy_timeout_s" proxy_timeout_s LIVE number("seconds", 1, 3_600),
+        "With `proxy_protocol`: a connection without a whole header is closed after this time.";
 };
 
 /// A listener as the documentation shows it.
@@ -48,6 +79,8 @@ pub(super) enum Target {
     Key(&'static Key),
     /// A key of a listener of this name.
     Listener(Box<str>, &'static Key<Listener>),
+    /// A key of `mqtt`, for a zone of this name.
+    Zone(Box<str>, &'static Key),
 }
 
 impl Target {
@@ -70,6 +103,14 @@ impl Target {
                     }),
                 }
             }
+            [ZONES, zone, key] => {
+                check_name(zone)?;
+                match Key::find(&format!("mqtt.{key}")) {
+                    Some(key) if key.zoned => Ok(Target::Zone(zone.into(), key)),
+                    Some(key) => Err(format!("a zone cannot have it; {} holds for all", key.name)),
+                    None => Err(Fault::unknown(&format!("mqtt.{key}"))),
+                }
+            }
             _ => Err(Fault::unknown(name)),
         }
     }
@@ -79,14 +120,22 @@ impl Target {
         if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
             return Some(Target::Key(key));
         }
-        let rest = name.strip_prefix("RINGMQ_LISTENERS_")?.to_lowercase();
-        let keys = LISTENER_KEYS.iter().filter_map(|key| {
-            let listener = rest.strip_suffix(key.name)?.strip_suffix('_')?;
-            check_name(listener).ok().map(|()| (listener.len(), key))
-        });
         // The longest key, where one ends with another.
-        let (len, key) = keys.min_by_key(|(len, _)| *len)?;
-        Some(Target::Listener(rest[..len].into(), key))
+        let longest = |rest: &str, names: &mut dyn Iterator<Item = &'static str>| {
+            let ends =
+                names.filter_map(|key| Some((rest.strip_suffix(key)?.strip_suffix('_')?.to_owned(), key)));
+            let (name, key) = ends.min_by_key(|(name, _)| name.len())?;
+            Some(format!("{name}.{key}"))
+        };
+        let name = name.strip_prefix("RINGMQ_")?.to_lowercase();
+        let found = if let Some(rest) = name.strip_prefix("listeners_") {
+            format!("{LISTENERS}.{}", longest(rest, &mut LISTENER_KEYS.iter().map(|key| key.name))?)
+        } else {
+            let rest = name.strip_prefix("zones_")?;
+            let zoned = KEYS.iter().filter(|key| key.zoned).map(|key| key.parts().1);
+            format!("{ZONES}.{}", longest(rest, &mut zoned.into_iter())?)
+        };
+        Target::find(&found).ok()
     }
 
     /// Section, name and key.
@@ -94,13 +143,14 @@ impl Target {
         match self {
             Target::Key(key) => key.name.to_owned(),
             Target::Listener(name, key) => format!("{LISTENERS}.{name}.{}", key.name),
+            Target::Zone(name, key) => format!("{ZONES}.{name}.{}", key.parts().1),
         }
     }
 
     /// What it accepts.
     pub fn kind(&self) -> Kind {
         match self {
-            Target::Key(key) => key.kind,
+            Target::Key(key) | Target::Zone(_, key) => key.kind,
             Target::Listener(_, key) => key.kind,
         }
     }
@@ -116,6 +166,19 @@ impl Target {
                     config.listeners.len() - 1
                 });
                 (key.set)(&mut config.listeners[at], value)
+            }
+            Target::Zone(name, key) => {
+                // Whether the field takes it is seen now, not when it is used.
+                (key.set)(&mut Config::default(), value.clone())?;
+                let at = config.zones.iter().position(|zone| zone.name == *name);
+                let at = at.unwrap_or_else(|| {
+                    config.zones.push(Zone { name: name.clone(), values: Vec::new() });
+                    config.zones.len() - 1
+                });
+                let values = &mut config.zones[at].values;
+                values.retain(|(known, _)| *known != key.name);
+                values.push((key.name, value));
+                Ok(())
             }
         }
     }
@@ -144,6 +207,33 @@ impl Config {
         all
     }
 
+    /// MQTT's rules for the clients of a listener, where they are not those of everybody.
+    pub fn rules_of(&self, listener: &Listener) -> Option<MqttOptions> {
+        let zone = self.zones.iter().find(|zone| zone.name == listener.zone)?;
+        let mut with = Config { mqtt: self.mqtt.clone(), ..Config::default() };
+        for (name, value) in &zone.values {
+            let key = Key::find(name).expect("a zone has keys of the table");
+            (key.set)(&mut with, value.clone()).expect("its field took the value before");
+        }
+        Some(with.mqtt)
+    }
+
+    /// What must hold between listeners and zones.
+    fn check_zone(&self, listener: &Listener) -> Option<(String, String)> {
+        if listener.zone.is_empty() {
+            return None;
+        }
+        let Some(rules) = self.rules_of(listener) else {
+            let key = format!("{LISTENERS}.{}.zone", listener.name);
+            return Some((key, format!("expected the name of a zone, got {:?}", listener.zone)));
+        };
+        let (queue, packet) = (rules.max_mqueue_bytes, rules.max_packet_size);
+        (queue < u64::from(packet)).then(|| {
+            let what = format!("expected at least max_packet_size ({packet} bytes), got {queue}");
+            (format!("{ZONES}.{}.max_mqueue_bytes", listener.zone), what)
+        })
+    }
+
     /// What must hold between listeners.
     pub(super) fn check_listeners(&self, faults: &mut Vec<Fault>) {
         let all = self.all_listeners();
@@ -160,6 +250,13 @@ impl Config {
             let key = format!("{LISTENERS}.{}", listener.name);
             if all[..at].iter().any(|other| other.name == listener.name) {
                 fault(key.clone(), "the name is one of mqtt.listen's; choose another".to_owned());
+            }
+            if let Some((key, what)) = self.check_zone(listener) {
+                fault(key, what);
+            }
+            if listener.proxy_protocol && listener.proxy_from.is_empty() {
+                let what = "expected the networks or addresses of the proxies, got none".to_owned();
+                fault(format!("{key}.proxy_from"), what);
             }
             let Some(bind) = listener.bind else {
                 fault(format!("{key}.bind"), "expected an address with a port, got none".to_owned());
@@ -192,12 +289,21 @@ impl Config {
                 if value == (key.get)(&self.listeners[at]) {
                     continue;
                 }
-                let applied = key.live && (key.set)(&mut self.listeners[at], value).is_ok();
+                let unnamed = !self.broker.peer_address && ADDRESSED.contains(&key.name);
+                let applied = key.live && !unnamed && (key.set)(&mut self.listeners[at], value).is_ok();
                 let list = if applied { &mut changes.applied } else { &mut changes.restart };
                 list.push(format!("{LISTENERS}.{}.{}", listener.name, key.name));
             }
         }
         let gone = self.listeners.iter().filter(|listener| named(&new.listeners, &listener.name).is_none());
         changes.restart.extend(gone.map(|listener| format!("{LISTENERS}.{}", listener.name)));
+        let zone = |list: &[Zone], name: &str| list.iter().find(|zone| *zone.name == *name).cloned();
+        let names = self.zones.iter().chain(&new.zones).map(|zone| zone.name.clone());
+        let mut changed: Vec<_> =
+            names.filter(|name| zone(&self.zones, name) != zone(&new.zones, name)).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changes.applied.extend(changed.iter().map(|name| format!("{ZONES}.{name}")));
+        self.zones.clone_from(&new.zones);
     }
 }

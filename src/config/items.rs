@@ -1,10 +1,13 @@
 //! Texts that stand in lists: names with hashes, tokens, hosts.
 
 use crate::api::{Secret, User};
-use crate::limits::{HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN};
+use crate::limits::{HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX};
+use crate::listener::Network;
 
 /// One of them: how it is read and shown.
 pub(super) trait Item: Sized {
+    /// How many there may be in a list.
+    const COUNT_MAX: usize = HTTP_NAMES_MAX;
     /// From a text. The error does not repeat a text that may be a secret.
     fn read(text: &str) -> Result<Self, String>;
     /// As a text.
@@ -33,6 +36,18 @@ impl Item for Secret {
 
     fn show(&self) -> String {
         self.text().to_owned()
+    }
+}
+
+impl Item for Network {
+    const COUNT_MAX: usize = NETWORKS_MAX;
+
+    fn read(text: &str) -> Result<Network, String> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

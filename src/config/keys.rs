@@ -18,6 +18,8 @@ pub struct Key<T: 'static = Config> {
     pub kind: Kind,
     /// Whether a changed value is used without a restart.
     pub live: bool,
+    /// Whether a zone may have a value of its own.
+    pub zoned: bool,
     /// What it means, in sentences.
     pub doc: &'static str,
     /// Reads it.
@@ -82,7 +84,8 @@ macro_rules! keys {
         &[$(Key {
             name: $name,
             kind: $kind,
-            live: $live,
+            live: $live.0,
+            zoned: $live.1,
             doc: $doc,
             get: |of| of.$($field).+.show(),
             set: |of, value| of.$($field).+.put(value),
@@ -92,8 +95,10 @@ macro_rules! keys {
 
 pub(super) use {keys, names};
 
-pub(super) const LIVE: bool = true;
-pub(super) const RESTART: bool = false;
+/// Whether a changed value is used without a restart, and whether a zone may have a value of its own.
+pub(super) const LIVE: (bool, bool) = (true, false);
+pub(super) const RESTART: (bool, bool) = (false, false);
+pub(super) const ZONED: (bool, bool) = (true, true);
 const SECONDS_MAX: u64 = u32::MAX as u64;
 const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 
@@ -101,55 +106,55 @@ const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 pub const KEYS: &[Key] = keys! {
     "mqtt.listen" broker.listen RESTART Kind::Addresses { off: false, local: false },
         "Addresses and ports that serve MQTT over TCP. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
-    "mqtt.max_packet_size" mqtt.max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
+    "mqtt.max_packet_size" mqtt.max_packet_size ZONED number("bytes", 128, PACKET_BYTES_MAX),
         "Largest packet that is accepted; a larger one closes the connection (5.0: reason code 0x95).";
-    "mqtt.client_max_packet_size" mqtt.client_max_packet_size LIVE number("bytes", 128, PACKET_BYTES_MAX),
+    "mqtt.client_max_packet_size" mqtt.client_max_packet_size ZONED number("bytes", 128, PACKET_BYTES_MAX),
         "Largest packet that is sent to a client that connects from then on; a 5.0 client's Maximum Packet Size can lower it. A larger message is not sent to it, and counted.";
-    "mqtt.max_properties" mqtt.max_properties LIVE number("bytes", 0, REMAINING_LENGTH_MAX as u64),
+    "mqtt.max_properties" mqtt.max_properties ZONED number("bytes", 0, REMAINING_LENGTH_MAX as u64),
         "Longest properties of a 5.0 client's CONNECT or PUBLISH; a CONNECT with longer ones is refused and a PUBLISH ends the connection, both with 0x97. 0: as long as the packet may be.";
-    "mqtt.allow_anonymous" mqtt.allow_anonymous LIVE Kind::Flag,
+    "mqtt.allow_anonymous" mqtt.allow_anonymous ZONED Kind::Flag,
         "Whether a client may come that nobody vouches for: one without user name and password, or any client where no source of users is configured (section `auth`). Else it is refused with 0x87 (3.x: 5).";
-    "mqtt.anonymous_local_only" mqtt.anonymous_local_only LIVE Kind::Flag,
+    "mqtt.anonymous_local_only" mqtt.anonymous_local_only ZONED Kind::Flag,
         "Whether such clients must be on this machine. `false` lets in everybody who can reach the broker; `--allow-anonymous` does the same.";
-    "mqtt.max_inflight" mqtt.max_inflight LIVE number("messages", 1, 65_535),
+    "mqtt.max_inflight" mqtt.max_inflight ZONED number("messages", 1, 65_535),
         "QoS 1 and 2 messages that are sent to a client and not acknowledged yet; a 5.0 client's Receive Maximum can lower it.";
-    "mqtt.max_mqueue" mqtt.max_mqueue LIVE number("messages", 1, 10_000_000),
+    "mqtt.max_mqueue" mqtt.max_mqueue ZONED number("messages", 1, 10_000_000),
         "Messages that wait for one session, while it is offline or its inflight window is full.";
-    "mqtt.max_mqueue_bytes" mqtt.max_mqueue_bytes LIVE number("bytes", 1_024, 1 << 40),
+    "mqtt.max_mqueue_bytes" mqtt.max_mqueue_bytes ZONED number("bytes", 1_024, 1 << 40),
         "Bytes of the messages that wait for one session. At least `max_packet_size`.";
     "mqtt.queue_full" mqtt.queue_full LIVE names!(QueueFull),
         "What happens to a QoS 1 or 2 message for a session whose queue is full. `drop_oldest` makes room, `reject` answers the publisher with 0x97 before anybody gets the message, `disconnect` closes the slow subscriber. QoS 0 is dropped. All are counted.";
     "mqtt.reject_wait_s" mqtt.reject_wait_s LIVE number("seconds", 0, 86_400),
         "With `queue_full = \"reject\"`: how long a 3.x publisher, who cannot be told, waits for room before it is closed.";
-    "mqtt.max_awaiting_rel" mqtt.max_awaiting_rel LIVE number("messages", 1, 65_535),
+    "mqtt.max_awaiting_rel" mqtt.max_awaiting_rel ZONED number("messages", 1, 65_535),
         "QoS 2 messages from one client that wait for its PUBREL; 5.0 clients are told it as Receive Maximum, and it stays as it was told for as long as they are connected.";
-    "mqtt.await_rel_timeout_s" mqtt.await_rel_timeout_s LIVE number("seconds", 1, SECONDS_MAX),
+    "mqtt.await_rel_timeout_s" mqtt.await_rel_timeout_s ZONED number("seconds", 1, SECONDS_MAX),
         "After this time without PUBREL, the identifier of a QoS 2 message is forgotten.";
-    "mqtt.session_expiry_s" mqtt.session_expiry_s LIVE number("seconds", 0, SECONDS_MAX),
+    "mqtt.session_expiry_s" mqtt.session_expiry_s ZONED number("seconds", 0, SECONDS_MAX),
         "How long the session of a 3.1 or 3.1.1 client with Clean Session 0 outlives its connection. 4294967295: for ever.";
-    "mqtt.session_expiry_max_s" mqtt.session_expiry_max_s LIVE number("seconds", 0, SECONDS_MAX),
+    "mqtt.session_expiry_max_s" mqtt.session_expiry_max_s ZONED number("seconds", 0, SECONDS_MAX),
         "Longest session expiry interval that a client can ask for; a 5.0 client is told when it gets less. 4294967295: no cap.";
-    "mqtt.keepalive_backoff" mqtt.keepalive_backoff LIVE number("thousandths", 1_000, 10_000),
+    "mqtt.keepalive_backoff" mqtt.keepalive_backoff ZONED number("thousandths", 1_000, 10_000),
         "A client is closed when it was silent for its keep alive times this; the standard says 1500.";
-    "mqtt.server_keep_alive_s" mqtt.server_keep_alive_s LIVE number("seconds", 0, 65_535),
+    "mqtt.server_keep_alive_s" mqtt.server_keep_alive_s ZONED number("seconds", 0, 65_535),
         "Keep alive for every client in place of its own; 5.0 clients are told. 0: the client's own.";
-    "mqtt.idle_timeout_s" mqtt.idle_timeout_s LIVE number("seconds", 1, 86_400),
+    "mqtt.idle_timeout_s" mqtt.idle_timeout_s ZONED number("seconds", 1, 86_400),
         "A connection without a complete CONNECT packet is closed after this time.";
-    "mqtt.max_clientid_len" mqtt.max_clientid_len LIVE number("bytes", 23, 65_535),
+    "mqtt.max_clientid_len" mqtt.max_clientid_len ZONED number("bytes", 23, 65_535),
         "Longest client identifier.";
-    "mqtt.max_topic_levels" mqtt.max_topic_levels LIVE number("levels", 0, 65_535),
+    "mqtt.max_topic_levels" mqtt.max_topic_levels ZONED number("levels", 0, 65_535),
         "Most levels in a topic name or topic filter (`a/b/c` has 3). 0: no limit.";
-    "mqtt.max_topic_alias" mqtt.max_topic_alias LIVE number("aliases", 0, 65_535),
+    "mqtt.max_topic_alias" mqtt.max_topic_alias ZONED number("aliases", 0, 65_535),
         "Topic aliases that a 5.0 client may use when it publishes, which stays as it was told for as long as it is connected. 0: none.";
-    "mqtt.max_subscriptions" mqtt.max_subscriptions LIVE number("subscriptions", 1, 10_000_000),
+    "mqtt.max_subscriptions" mqtt.max_subscriptions ZONED number("subscriptions", 1, 10_000_000),
         "Subscriptions of one session; a further one is refused with 0x97 (3.x: 0x80).";
-    "mqtt.max_qos" mqtt.max_qos LIVE number("QoS", 0, 2),
+    "mqtt.max_qos" mqtt.max_qos ZONED number("QoS", 0, 2),
         "Highest quality of service. Subscriptions are granted at most this; a 5.0 client that publishes with more is disconnected (0x9B).";
-    "mqtt.retain_available" mqtt.retain_available LIVE Kind::Flag,
+    "mqtt.retain_available" mqtt.retain_available ZONED Kind::Flag,
         "Whether retained messages are kept and sent.";
-    "mqtt.wildcard_available" mqtt.wildcard_available LIVE Kind::Flag,
+    "mqtt.wildcard_available" mqtt.wildcard_available ZONED Kind::Flag,
         "Whether topic filters may contain `+` and `#`.";
-    "mqtt.shared_available" mqtt.shared_available LIVE Kind::Flag,
+    "mqtt.shared_available" mqtt.shared_available ZONED Kind::Flag,
         "Whether `$share/name/filter` may be subscribed to, by 3.x clients too.";
     "mqtt.shared_strategy" mqtt.shared_strategy LIVE names!(SharedStrategy),
         "Which member of a shared subscription gets a message: one after the other, any, the same while it is there, by the publisher's client identifier, by the topic, or one on the publisher's core where there is one.";
@@ -159,9 +164,9 @@ pub const KEYS: &[Key] = keys! {
         "Retained messages that the broker keeps.";
     "mqtt.max_retained_bytes" mqtt.max_retained_bytes LIVE number("bytes", 0, 1 << 44),
         "Bytes of the retained messages that the broker keeps.";
-    "mqtt.check_payload_format" mqtt.check_payload_format LIVE Kind::Flag,
+    "mqtt.check_payload_format" mqtt.check_payload_format ZONED Kind::Flag,
         "Whether the payload of a message with the Payload Format Indicator 1 must be UTF-8. One that is not is refused with 0x99; at QoS 0, which has no answer, its publisher is disconnected.";
-    "mqtt.response_information" mqtt.response_information LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
+    "mqtt.response_information" mqtt.response_information ZONED Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "What a 5.0 client gets as Response Information when it asks for it: the start of the topics that it may use for responses. Empty: none.";
     "mqtt.server_reference" mqtt.server_reference LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";

@@ -19,7 +19,7 @@ mod tests;
 
 pub use document::{document, key_list};
 pub use fault::{Fault, Origin};
-pub use groups::LISTENER_KEYS;
+pub use groups::{LISTENER_KEYS, Zone};
 pub use hot::{Assigned, keep};
 pub use keys::{KEYS, Key};
 pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrategy};
@@ -54,6 +54,8 @@ pub struct Config {
     pub http: HttpOptions,
     /// Listeners with tables of their own; [`Config::all_listeners`] has those of `mqtt.listen` too.
     pub listeners: Vec<Listener>,
+    /// Values for some listeners alone.
+    pub zones: Vec<Zone>,
 }
 
 /// A configuration that was read without a fault.

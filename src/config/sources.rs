@@ -1,7 +1,7 @@
 //! Where values come from: a file, the environment, the command line; each later one wins.
 
 use super::fault::{Fault, Origin};
-use super::groups::{LISTENERS, Target};
+use super::groups::{LISTENERS, Target, ZONES};
 use super::keys::Key;
 use super::value::Value;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ impl Collected {
                 "" => name.get_ref().to_string(),
                 section => format!("{section}.{}", name.get_ref()),
             };
-            let is_group = section == LISTENERS;
+            let is_group = section == LISTENERS || section == ZONES;
             match (Target::find(&name), value.get_ref()) {
                 (Ok(target), raw) => {
                     let kind = target.kind();
@@ -92,7 +92,7 @@ impl Collected {
                 }
                 (Err(_), DeValue::Table(_)) if is_section(&name) => {}
                 (Err(_), DeValue::Table(_)) if is_group => {
-                    let what = "expected keys, such as bind, got none".to_owned();
+                    let what = "expected keys, got none".to_owned();
                     self.faults.push(Fault::of_key(origin, &name, what));
                 }
                 (Err(what), _) => self.faults.push(Fault::of_key(origin, &name, what)),
@@ -135,7 +135,7 @@ impl Collected {
 }
 
 fn is_section(name: &str) -> bool {
-    name == LISTENERS || super::KEYS.iter().any(|key| key.parts().0 == name)
+    name == LISTENERS || name == ZONES || super::KEYS.iter().any(|key| key.parts().0 == name)
 }
 
 /// A TOML value as ours, or what it is instead.

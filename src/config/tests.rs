@@ -186,7 +186,7 @@ d = 1
         "x.toml:3: listeners.a.kind: expected one of \"tcp\", got \"udp\"",
         "x.toml:4: listeners.a.bakclog: unknown key; did you mean listeners.a.backlog?",
         "x.toml:6: listeners.b c.bind: expected a name of 1 to 64 letters, digits, `_` and `-` for it",
-        "x.toml:7: listeners.c: expected keys, such as bind, got none",
+        "x.toml:7: listeners.c: expected keys, got none",
         "x.toml:2: listeners.a.bind: expected an IP address with a port",
     ];
     for start in starts {
@@ -221,6 +221,67 @@ fn a_reload_tells_of_listeners_that_need_a_restart() {
     let (next, changes) = old.reload(&new);
     assert_eq!(changes.restart, ["listeners.a.backlog", "listeners.c", "listeners.b"]);
     assert_eq!(next, old);
+}
+
+#[test]
+fn a_zone_has_values_of_its_own_and_those_of_all_for_the_rest() {
+    let text = "mqtt.max_inflight = 5\n[zones.small]\nmax_packet_size = 256\nmax_qos = 1\n\
+                [listeners.a]\nbind = \"1\"\nzone = \"small\"\n[listeners.b]\nbind = \"2\"\n";
+    let config = parse(text).unwrap();
+    let all = config.all_listeners();
+    let rules = config.rules_of(&all[0]).unwrap();
+    assert_eq!((rules.max_packet_size, rules.max_qos, rules.max_inflight), (256, 1, 5));
+    assert_eq!((rules.max_mqueue, config.mqtt.max_packet_size), (1000, 1 << 20));
+    assert_eq!(config.rules_of(&all[1]), None);
+    // In the environment and on the command line too.
+    let set = |name: &'static str, text: &'static str| ("--set", name, text);
+    let arguments = [set("listeners.a.bind", "1"), set("listeners.a.zone", "z"), set("zones.z.max_qos", "0")];
+    let loaded =
+        Config::load(&sources(&[("RINGMQ_ZONES_Z_MAX_MQUEUE_BYTES", "2000000")], &arguments)).unwrap();
+    let rules = loaded.config.rules_of(&loaded.config.all_listeners()[0]).unwrap();
+    assert_eq!((rules.max_qos, rules.max_mqueue_bytes), (0, 2_000_000));
+    // What changes at a reload is used at once.
+    let changed = parse(&text.replace("max_qos = 1", "max_qos = 0")).unwrap();
+    let (next, changes) = config.reload(&changed);
+    assert_eq!((changes.applied, changes.restart), (vec!["zones.small".to_owned()], vec![]));
+    assert_eq!(next.rules_of(&all[0]).map(|rules| rules.max_qos), Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_a_zone_or_what_a_listener_says_of_others_is_told() {
+    let cases = [
+        (
+            "zones.a.max_qos = 3\n",
+            "x.toml:1: zones.a.max_qos: expected a whole number from 0 to 2 (QoS), got 3",
+        ),
+        (
+            "zones.a.shared_strategy = \"local\"\n",
+            "x.toml:1: zones.a.shared_strategy: a zone cannot have it; mqtt.shared_strategy holds for all",
+        ),
+        (
+            "zones.a.max_infligth = 3\n",
+            "x.toml:1: zones.a.max_infligth: unknown key; did you mean mqtt.max_inflight?",
+        ),
+        (
+            "listeners.a = { bind = \"1\", zone = \"b\" }\n",
+            "listeners.a.zone: expected the name of a zone, got \"b\"",
+        ),
+        (
+            "zones.z.max_packet_size = 20_000_000\nlisteners.a = { bind = \"1\", zone = \"z\" }\n",
+            "zones.z.max_mqueue_bytes: expected at least max_packet_size (20000000 bytes), got 16777216",
+        ),
+        (
+            "listeners.a = { bind = \"1\", proxy_protocol = true }\n",
+            "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
+        ),
+        (
+            "listeners.a = { bind = \"1\", allow = \"10.0.0.0/99\" }\n",
+            "x.toml:1: listeners.a.allow: expected networks such as \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.7\", got \"10.0.0.0/99\"",
+        ),
+    ];
+    for (text, line) in cases {
+        assert_eq!(parse(text).unwrap_err(), [line]);
+    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::items::Item;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
-use crate::limits::HTTP_NAMES_MAX;
 use crate::listener;
 use crate::log::{Format, Level, Rotation};
 use std::fmt::Write;
@@ -252,8 +251,8 @@ impl<T: Item> Field for Vec<T> {
 
     fn put(&mut self, value: Value) -> Result<(), String> {
         let Value::List(items) = value else { return Err(format!("expected a list of texts, got {value}")) };
-        if items.len() > HTTP_NAMES_MAX {
-            return Err(format!("expected at most {HTTP_NAMES_MAX}, got {}", items.len()));
+        if items.len() > T::COUNT_MAX {
+            return Err(format!("expected at most {}, got {}", T::COUNT_MAX, items.len()));
         }
         *self = items.iter().map(|item| T::read(item)).collect::<Result<_, _>>()?;
         Ok(())

@@ -43,8 +43,8 @@ pub struct Totals {
     pub routes: trie::Stats,
     /// Retained messages, and their bytes as reckoned.
     pub retained: (usize, usize),
-    /// Connections by number of the listener; none at the end where there are none.
-    pub listeners: Vec<u32>,
+    /// By number of the listener: its connections here, and how many it may have on all shards (0 = no bound).
+    pub listeners: Vec<(u32, u32)>,
     /// Connections that it can still take.
     pub room: usize,
 }

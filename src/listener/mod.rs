@@ -2,7 +2,14 @@
 //!
 //! A connection knows its listener by a number, the place in the list that all shards are given.
 
+mod network;
+pub mod proxy;
+
+pub use network::{Access, Network};
+
 use crate::io::SocketOptions;
+use crate::session::Options;
+use crate::sync::Gate;
 use std::net::SocketAddr;
 
 /// What a listener speaks below MQTT.
@@ -34,6 +41,20 @@ pub struct Listener {
     pub bind: Option<SocketAddr>,
     /// What its sockets are set to; a backlog of 0 is `broker.backlog`.
     pub socket: SocketOptions,
+    /// The zone whose values its clients have; empty: none.
+    pub zone: Box<str>,
+    /// Who may come.
+    pub access: Access,
+    /// Connections at a time, 0 = no bound of its own.
+    pub max_connections: u32,
+    /// Connections in a second, 0 = no bound.
+    pub max_conn_rate: u32,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Who may send one; others may not come.
+    pub proxy_from: Vec<Network>,
+    /// Seconds within which it must have come.
+    pub proxy_timeout_s: u32,
 }
 
 impl Listener {
@@ -44,8 +65,33 @@ impl Listener {
             kind: Kind::default(),
             bind: None,
             socket: SocketOptions { backlog: 0, ..SocketOptions::default() },
+            zone: "".into(),
+            access: Access::default(),
+            max_connections: 0,
+            max_conn_rate: 0,
+            proxy_protocol: false,
+            proxy_from: Vec::new(),
+            proxy_timeout_s: 3,
         }
     }
+}
+
+impl Listener {
+    /// Whether it cannot do without the address of each peer.
+    pub fn needs_addresses(&self) -> bool {
+        !self.access.is_open() || !self.proxy_from.is_empty()
+    }
+}
+
+/// A listener as shards have it.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    /// What it was told.
+    pub listener: Listener,
+    /// MQTT's rules for its clients, where they are not those of everybody.
+    pub zone: Option<Box<Options>>,
+    /// Its connections, on all shards together.
+    pub gate: Gate,
 }
 
 /// Where a listener serves.

@@ -23,6 +23,7 @@ pub use scan::{ScanJob, Scans};
 
 use crate::heap::{Counted, boxed, vec_bytes};
 use crate::io::Conn;
+use crate::limits::LISTENERS_MAX;
 use crate::message::{MessageRef, QoS};
 use crate::stats::{LossCause, Memory, Source};
 use crate::time::{Moment, Stamp};
@@ -60,8 +61,8 @@ pub struct Session {
     pub scans: Option<Box<Scans>>,
     /// User name and last connection, where there is anything to remember.
     pub profile: Option<Box<Profile>>,
-    /// The last CONNECT found it.
-    pub present: bool,
+    /// How its client came the last time.
+    pub entry: Entry,
     /// Bytes of what it owns besides its identifier and its queue, as they were counted last.
     counted: Counted,
     /// Its queue is full and its routes are announced so ([`QueueFull::Reject`]).
@@ -71,6 +72,32 @@ pub struct Session {
 }
 
 const _: () = assert!(size_of::<Session>() == 120, "what each client pays");
+
+/// How a client came: the number of its listener, and whether CONNECT found its session. One byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Entry(u8);
+
+const _: () = assert!(LISTENERS_MAX <= 128);
+
+impl Entry {
+    const PRESENT: u8 = 0x80;
+
+    /// Through a listener of this number.
+    pub fn new(listener: u8, present: bool) -> Entry {
+        Entry(listener & !Entry::PRESENT | if present { Entry::PRESENT } else { 0 })
+    }
+
+    /// The listener, whose rules hold for the session.
+    #[inline]
+    pub fn listener(self) -> u8 {
+        self.0 & !Entry::PRESENT
+    }
+
+    /// Whether CONNECT found the session.
+    pub fn present(self) -> bool {
+        self.0 & Entry::PRESENT != 0
+    }
+}
 
 /// Names of subscriptions; most sessions have one.
 #[derive(Debug, Default)]
@@ -221,7 +248,7 @@ impl Session {
             will: None,
             scans: None,
             profile: None,
-            present: false,
+            entry: Entry::default(),
             counted: Counted::default(),
             full: false,
             ended: false,
@@ -283,9 +310,9 @@ impl Session {
     }
 
     /// Its client has connected.
-    pub fn remember(&mut self, username: Option<&str>, present: bool, now: Moment) {
+    pub fn remember(&mut self, username: Option<&str>, entry: Entry, now: Moment) {
         self.connected_s = (now.0 / 1_000) as u32;
-        self.present = present;
+        self.entry = entry;
         if username.is_some() || self.profile.is_some() {
             let profile = self.profile.get_or_insert_default();
             profile.past = None;

@@ -3,6 +3,7 @@
 use crate::auth::{Policy, Verdict};
 use crate::desk::Ask;
 use crate::io::ListenSpec;
+use crate::listener::Entrance;
 use crate::map::Slot;
 use crate::session::Options;
 use crate::stats::{Counters, Ledger, Memory};
@@ -19,8 +20,8 @@ pub enum Command {
         /// Told the listener's number and how it went.
         reply: Sender<(u16, Option<std::io::Error>)>,
     },
-    /// New options hold from now on.
-    Reload(Box<Options>),
+    /// New options hold from now on, and what listeners are told: as many as there were, in the same order.
+    Reload(Box<Options>, Vec<Entrance>),
     /// Another policy holds from now on.
     Policy(Arc<Policy>),
     /// What those who judge say of a connection's login.

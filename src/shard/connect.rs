@@ -10,7 +10,7 @@ use crate::codec::{
 use crate::desk::What;
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::{HAND_OVERS_MAX, PACKET_BYTES_MAX};
-use crate::session::{Accepted, Link, Refusal, Session};
+use crate::session::{Accepted, Entry, Link, Refusal, Session};
 use crate::session::{answer_terms, check_connect, connack_properties};
 use crate::time::Moment;
 
@@ -56,6 +56,12 @@ impl<I: Io<Handover>> Shard<I> {
             c.link.version = version;
             (c.link.packet_bytes_max, c.link.problem_information) = terms;
         });
+        let Some((listener, refused)) = self.local.conns.get(conn).map(|c| (c.listener, c.refused)) else {
+            return Ok(Next::Gone);
+        };
+        if refused != 0 {
+            return Ok(self.refuse_surplus(conn, version, ReasonCode(refused)));
+        }
         let mut assigned = None;
         if connect.client_id.is_empty() {
             if version == Version::V31 || (version == Version::V311 && !connect.clean_start) {
@@ -71,7 +77,7 @@ impl<I: Io<Handover>> Shard<I> {
         if home != self.me {
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
-        let accepted = match check_connect(connect, key, &self.local.options) {
+        let accepted = match check_connect(connect, key, self.local.options.of(listener)) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
         };
@@ -89,7 +95,7 @@ impl<I: Io<Handover>> Shard<I> {
             };
             return Ok(self.refuse(conn, version, &Refusal { code, text }));
         }
-        let properties = connack_properties(&accepted, assigned.as_deref(), &self.local.options);
+        let properties = connack_properties(&accepted, assigned.as_deref(), self.local.options.of(listener));
         if !self.connack_fits(conn, &properties) {
             let text = "expected a Maximum Packet Size with room for CONNACK".into();
             return Ok(self.refuse(conn, version, &Refusal { code: ReasonCode::PACKET_TOO_LARGE, text }));
@@ -118,7 +124,9 @@ impl<I: Io<Handover>> Shard<I> {
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
         let (packet_bytes_max, problem_information) = answer_terms(connect);
-        let packet_bytes_max = match packet_bytes_max.min(self.local.options.client_max_packet_size) {
+        let Some(listener) = self.local.conns.get(conn).map(|c| c.listener) else { return };
+        let options = self.local.options.of(listener);
+        let packet_bytes_max = match packet_bytes_max.min(options.client_max_packet_size) {
             // No packet is larger, so nothing needs to be compared.
             PACKET_BYTES_MAX.. => u32::MAX,
             less => less,
@@ -126,7 +134,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
         link.problem_information = problem_information;
         if version == Version::V5 {
-            link.receive_max = self.local.options.max_awaiting_rel.max(1);
+            link.receive_max = options.max_awaiting_rel.max(1);
         }
         let now = self.local.now;
         let mut keep_alive_ms = 0;
@@ -150,7 +158,7 @@ impl<I: Io<Handover>> Shard<I> {
             session.conn = Some(conn);
             session.ends_at = Moment::NEVER;
             session.will = accepted.will;
-            session.remember(connect.username, present, now);
+            session.remember(connect.username, Entry::new(listener, present), now);
         }
         if keep_alive_ms > 0
             && let Some(slot) = self.local.conns.slot(conn)
@@ -255,7 +263,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// CONNACK with a reason, then the end.
-    fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
+    pub(super) fn refuse(&mut self, conn: Conn, version: Version, refusal: &Refusal) -> Next {
         self.local.counters.connect_errors += 1;
         self.local.counters.connect_denied += u64::from(DENIED.contains(&refusal.code));
         self.note_refused(conn, refusal.code, &refusal.text);

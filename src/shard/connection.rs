@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   accepted ──► Connecting ──► Serving ──► Closing ──► (slot free)
-//!                    │  CONNECT's home is another shard
-//!                    └────────► Moving ──► (slot free here, Connecting there)
+//!      │            ▲ │  CONNECT's home is another shard
+//!      └► Proxied ──┘ └───────► Moving ──► (slot free here, Connecting there)
 //! ```
 
 use crate::codec::ReasonCode;
@@ -19,6 +19,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
+    /// Its PROXY header has not come.
+    Proxied,
     /// No CONNECT yet.
     Connecting,
     /// On its way to its home shard; nothing is armed.
@@ -108,7 +110,10 @@ pub(super) struct Connection {
     peer: Peer,
     /// Bytes that it owns on the heap, as they were counted last.
     counted: Counted,
-    pub listener: u16,
+    /// The number of its listener.
+    pub listener: u8,
+    /// There is no place for it: the reason code that its CONNECT will be answered with; else 0.
+    pub refused: u8,
 }
 
 const _: () = assert!(size_of::<Connection>() == 168, "what each client pays");
@@ -139,7 +144,7 @@ impl Connection {
     /// A connection before its CONNECT, which is counted among the handshakes.
     pub fn new(
         link: Link,
-        listener: u16,
+        listener: u8,
         peer: Option<SocketAddr>,
         now: Moment,
         gauges: &mut Gauges,
@@ -168,6 +173,7 @@ impl Connection {
             peer: Peer::new(peer),
             counted: Counted::default(),
             listener,
+            refused: 0,
         }
     }
 
@@ -176,7 +182,7 @@ impl Connection {
         self.leave(gauges);
         self.phase = phase;
         match phase {
-            Phase::Connecting | Phase::Moving => gauges.handshakes += 1,
+            Phase::Proxied | Phase::Connecting | Phase::Moving => gauges.handshakes += 1,
             Phase::Serving => gauges.connections += 1,
             Phase::Closing => {}
         }
@@ -185,7 +191,7 @@ impl Connection {
     /// It is not counted any more.
     pub fn leave(&self, gauges: &mut Gauges) {
         match self.phase {
-            Phase::Connecting | Phase::Moving => gauges.handshakes -= 1,
+            Phase::Proxied | Phase::Connecting | Phase::Moving => gauges.handshakes -= 1,
             Phase::Serving => gauges.connections -= 1,
             Phase::Closing => {}
         }
@@ -194,6 +200,11 @@ impl Connection {
     /// The peer's address, where it is known; IPv4 as such also where the listener takes both.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer.address()
+    }
+
+    /// A proxy said whose connection it is.
+    pub fn set_peer(&mut self, peer: Option<SocketAddr>) {
+        self.peer = Peer::new(peer);
     }
 
     /// Milliseconds of silence after which it is closed; 0 = never.
@@ -222,10 +233,10 @@ impl Connection {
     /// again and again streams; an idle one holds no receive.
     pub fn next_read(&self) -> Option<Armed> {
         let still = self.armed == Armed::Nothing && self.wants_input();
-        if !still || !matches!(self.phase, Phase::Connecting | Phase::Serving) {
+        if !still || matches!(self.phase, Phase::Moving | Phase::Closing) {
             return None;
         }
-        if self.phase == Phase::Connecting {
+        if self.phase != Phase::Serving {
             return Some(Armed::Once);
         }
         Some(if self.streak >= ACTIVE_READS { Armed::Stream } else { Armed::Parked })
@@ -270,9 +281,9 @@ impl Connection {
 pub struct Handover {
     /// CONNECT, and what was received behind it.
     pub bytes: Vec<u8>,
-    /// The listener that accepted it.
-    pub listener: u16,
-    /// The peer's address.
+    /// The number of the listener that accepted it.
+    pub listener: u8,
+    /// The peer's address, or the one for which a proxy speaks.
     pub peer: Option<SocketAddr>,
 }
 

@@ -4,6 +4,7 @@
 //! question changes is announced before its answer leaves. So whoever has an answer finds what it tells of, on
 //! whichever shard it asks next.
 
+use super::rules::Rules;
 use super::sessions::End;
 use super::{Command, Handover, Shard, retain};
 use crate::codec::{ReasonCode, RetainHandling, SubscribeOptions};
@@ -61,9 +62,9 @@ impl<I: Io<Handover>> Shard<I> {
                     // Whoever asked may have given up.
                     let _ = reply.send((number, error));
                 }
-                Command::Reload(options) => {
+                Command::Reload(options, entrances) => {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));
-                    self.local.options = options;
+                    self.local.options = Rules::new(*options, entrances);
                 }
                 Command::Policy(policy) => self.adopt_policy(policy),
                 Command::Judged(conn, verdict) => self.judged(conn, verdict),
@@ -213,7 +214,7 @@ impl<I: Io<Handover>> Shard<I> {
             routes: self.trie.stats(),
             retained: (self.retained.len(), self.retained.bytes()),
             gauges: self.gauges(),
-            listeners: self.local.by_listener.clone(),
+            listeners: self.local.listeners(),
             room: self.io.room(),
             counters,
         })

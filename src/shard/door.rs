@@ -1,7 +1,7 @@
 //! Who comes in: a CONNECT that others must judge waits as the bytes that it is, and is handled again with their
 //! verdict.
 
-use super::connection::Wait;
+use super::connection::{Connection, Wait};
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::auth::{Login, Policy, Verdict};
@@ -9,6 +9,7 @@ use crate::codec::{Connect, ReasonCode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
 use crate::limits::{AUTH_WAIT_MS, AUTH_WAITING_MAX};
+use crate::listener::Network;
 use crate::map::{Map, Slot};
 use crate::session::Refusal;
 use std::net::SocketAddr;
@@ -158,7 +159,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// A client that nobody vouches for.
     fn admit_anonymous(&mut self, conn: Conn) -> Result<(), Refusal> {
-        let o = &self.local.options;
+        let listener = self.local.conns.get(conn).map_or(0, |c| c.listener);
+        let o = self.local.options.of(listener);
         let text = if !o.allow_anonymous {
             "expected credentials of a known user: mqtt.allow_anonymous is false"
         } else if o.anonymous_local_only && !self.is_local(conn) && !self.came_by_loopback(conn) {
@@ -171,15 +173,27 @@ impl<I: Io<Handover>> Shard<I> {
         Err(Refusal { code: ReasonCode::NOT_AUTHORIZED, text: text.into() })
     }
 
-    /// Whether a client is known to be on this machine.
+    /// Whether a client is known to be on this machine. The address of a proxy says nothing of those for whom it
+    /// speaks, and has given no other one.
     pub(super) fn is_local(&self, conn: Conn) -> bool {
-        let peer = self.local.conns.get(conn).and_then(|c| c.peer());
-        peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        let Some(c) = self.local.conns.get(conn) else { return false };
+        let proxies = self.proxies(c.listener);
+        c.peer().is_some_and(|peer| {
+            let of_proxy = proxies.is_some_and(|from| from.iter().any(|net| net.contains(peer.ip())));
+            peer.ip().to_canonical().is_loopback() && !of_proxy
+        })
+    }
+
+    /// The proxies that a listener trusts, where its connections come from proxies.
+    fn proxies(&self, listener: u8) -> Option<&[Network]> {
+        let told = self.local.options.listener(listener)?;
+        told.proxy_protocol.then_some(&told.proxy_from)
     }
 
     /// Whether a client without a known address came to where only this machine can.
     fn came_by_loopback(&self, conn: Conn) -> bool {
-        let c = self.local.conns.get(conn).filter(|c| c.peer().is_none());
+        let unknown = |c: &&Connection| c.peer().is_none() && self.proxies(c.listener).is_none();
+        let c = self.local.conns.get(conn).filter(unknown);
         c.is_some_and(|c| self.door.loopback.get(usize::from(c.listener)) == Some(&true))
     }
 

@@ -45,7 +45,7 @@ impl<I: Io<Handover>> Shard<I> {
                     let (code, text) = (self.farewell_code(), "the broker is shutting down");
                     self.disconnect(drain.next, code, text, End::Stopped);
                 }
-                Some(Phase::Connecting) => self.shut(drain.next, Close::Now),
+                Some(Phase::Connecting | Phase::Proxied) => self.shut(drain.next, Close::Now),
                 _ => {}
             }
             drain.next += 1;

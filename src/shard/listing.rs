@@ -206,7 +206,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// What a client is, with or without a connection.
     pub(super) fn client_row(&self, session: &Session) -> ClientRow {
-        let o = &self.local.options;
+        let o = self.local.options.of(session.entry.listener());
         let profile = session.profile.as_deref();
         let (connection, past) = (self.connection_of(session), profile.and_then(|p| p.past.as_deref()));
         let facts = connection.map(Facts::of).or(past.map(Facts::of_past));
@@ -229,7 +229,7 @@ impl<I: Io<Handover>> Shard<I> {
             created_at: second(session.created_s),
             keep_alive_s: facts.as_ref().map_or(0, |f| f.keep_alive_s),
             clean_start: facts.as_ref().is_some_and(|f| f.clean_start),
-            session_present: session.present,
+            session_present: session.entry.present(),
             expiry_s: session.expiry_s,
             subscriptions: session.subscriptions.len(),
             max_subscriptions: o.max_subscriptions,
@@ -274,7 +274,7 @@ impl<I: Io<Handover>> Shard<I> {
             || q.username.as_deref().is_some_and(|name| Some(name) != username)
             || q.username_part.as_deref().is_some_and(|part| !username.is_some_and(|n| n.contains(part)))
             || q.connected.is_some_and(|connected| connected != s.conn.is_some())
-            || q.session_present.is_some_and(|present| present != s.present)
+            || q.session_present.is_some_and(|present| present != s.entry.present())
             || !q.created.holds(second(s.created_s))
             || !q.connected_at.holds(second(s.connected_s))
             || !q.mqueue_len.holds(queued())

@@ -1,12 +1,13 @@
 //! What a shard owns of clients: connections, sessions, and the delivery of messages to them.
 
 use super::connection::{Changed, Connection};
+use super::rules::Rules;
 use crate::codec::{PacketType, PublishOut, ReasonCode, Version, encode_publish};
 use crate::heap::{allocated, vec_bytes};
 use crate::io::Conn;
 use crate::map::{Keyed, Slab, Slot};
 use crate::message::QoS;
-use crate::session::{Carried, Ctx, Offer, Offered, Options, Pool, Session};
+use crate::session::{Carried, Ctx, Offer, Offered, Pool, Session};
 use crate::stats::{Counters, Gauges, Ledger, Memory, Recorder, Source};
 use crate::time::{Moment, Stamp};
 use crate::trie::{RouteId, Sub, Trie};
@@ -17,10 +18,12 @@ pub(super) struct Local {
     pub conns: Slab<Connection>,
     pub sessions: Slab<Session>,
     by_client: HashTable<u32>,
+    /// Connections that are refused as soon as their CONNECT has come.
+    pub refusing: usize,
     /// Connections of each listener.
     pub by_listener: Vec<u32>,
     pub keyed: Keyed,
-    pub options: Box<Options>,
+    pub options: Rules,
     pub now: Moment,
     /// The time of this tick, as messages carry it.
     pub stamp: Stamp,
@@ -59,10 +62,10 @@ pub(super) struct Target {
 
 /// What the rules need of their surroundings; a macro, so that clients can be borrowed beside it.
 macro_rules! surroundings {
-    ($local:ident) => {
+    ($local:ident, $listener:expr) => {
         Ctx {
             now: $local.now,
-            options: &$local.options,
+            options: $local.options.of($listener),
             counters: &mut $local.counters,
             gauges: &mut $local.gauges,
             recorder: &mut $local.recorder,
@@ -74,11 +77,12 @@ macro_rules! surroundings {
 }
 
 impl Local {
-    pub fn new(keyed: Keyed, options: Box<Options>) -> Local {
+    pub fn new(keyed: Keyed, options: Rules) -> Local {
         Local {
             conns: Slab::default(),
             sessions: Slab::default(),
             by_client: HashTable::new(),
+            refusing: 0,
             by_listener: Vec::new(),
             keyed,
             options,
@@ -116,8 +120,16 @@ impl Local {
         if self.by_listener.len() <= listener {
             self.by_listener.resize(listener + 1, 0);
         }
-        self.by_listener[listener] += 1;
+        self.by_listener[listener] += u32::from(connection.refused == 0);
         self.conns.put(conn, connection)
+    }
+
+    /// By number of the listener: its connections here, and how many it may have on all shards.
+    pub fn listeners(&self) -> Vec<(u32, u32)> {
+        let told = (0..).map_while(|number| self.options.listener(number));
+        let most: Vec<u32> = told.map(|listener| listener.max_connections).collect();
+        let here = |at: usize| self.by_listener.get(at).copied().unwrap_or_default();
+        most.iter().enumerate().map(|(at, max)| (here(at), *max)).collect()
     }
 
     /// The session of a client.
@@ -161,13 +173,14 @@ impl Local {
     }
 
     /// Takes a connection out that the driver has done with.
-    pub fn remove_connection(&mut self, conn: Conn) {
-        if let Some(mut connection) = self.conns.take(conn) {
-            self.by_listener[usize::from(connection.listener)] -= 1;
-            connection.leave(&mut self.gauges);
-            connection.uncount(&mut self.memory);
-            self.pool.put(connection.link.out);
-        }
+    /// Its listener, and whether it had no place there.
+    pub fn remove_connection(&mut self, conn: Conn) -> Option<(u8, bool)> {
+        let mut connection = self.conns.take(conn)?;
+        self.by_listener[usize::from(connection.listener)] -= u32::from(connection.refused == 0);
+        connection.leave(&mut self.gauges);
+        connection.uncount(&mut self.memory);
+        self.pool.put(connection.link.out);
+        Some((connection.listener, connection.refused != 0))
     }
 
     /// Brings the ledger of memory up to date with a session that was changed by itself.
@@ -187,7 +200,7 @@ impl Local {
     /// A connection and the surroundings that its rules need.
     pub fn with_link<R>(&mut self, conn: Conn, f: impl FnOnce(&mut Connection, &mut Ctx) -> R) -> Option<R> {
         let connection = self.conns.get_mut(conn)?;
-        let mut ctx = surroundings!(self);
+        let mut ctx = surroundings!(self, connection.listener);
         let result = f(connection, &mut ctx);
         note_change(connection, conn, Changed::Itself, &mut self.dirty);
         Some(result)
@@ -200,7 +213,7 @@ impl Local {
         f: impl FnOnce(&mut Session, Option<&mut Connection>, &mut Ctx) -> R,
     ) -> Option<R> {
         let session = self.sessions.get_mut(index)?;
-        let mut ctx = surroundings!(self);
+        let mut ctx = surroundings!(self, session.entry.listener());
         let mut connection = session.conn.and_then(|conn| self.conns.get_mut(conn).map(|c| (conn, c)));
         let result = f(session, connection.as_mut().map(|(_, c)| &mut **c), &mut ctx);
         match connection {
@@ -228,7 +241,7 @@ impl Local {
             group: terms.group,
             source,
         };
-        let mut ctx = surroundings!(self);
+        let mut ctx = surroundings!(self, session.entry.listener());
         let conn = session.conn;
         let offered = match conn.and_then(|c| self.conns.get_mut(c)) {
             None => {
@@ -321,7 +334,7 @@ impl Local {
         link.traffic.send_msg += 1;
         note_change(connection, conn, Changed::Itself, &mut self.dirty);
         self.counters.packets_out[PacketType::Publish as usize] += 1;
-        surroundings!(self).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
+        surroundings!(self, 0).note_delivery(view.head.source, QoS::AtMostOnce, view.head.stamp);
         true
     }
 

@@ -19,6 +19,7 @@ mod control;
 mod desk;
 mod door;
 mod drain;
+mod entrance;
 mod inspect;
 mod listing;
 mod local;
@@ -27,6 +28,7 @@ mod packets;
 mod publish;
 mod report;
 mod retain;
+mod rules;
 mod scans;
 mod sessions;
 mod subscribe;
@@ -46,23 +48,24 @@ use crate::auth::Policy;
 use crate::codec::{DecodeError, ReasonCode, Version};
 use crate::io::{Close, Conn, Event, Io, Read, ReadEnd, ShardId};
 use crate::limits::*;
+use crate::listener::Entrance;
 use crate::map::{Keyed, Slot};
 use crate::mesh::Mesh;
 use crate::message::Message;
 use crate::rate::RateLimit;
 use crate::retained::Retained;
 use crate::router::Router;
-use crate::session::{Link, Options};
+use crate::session::Options;
 use crate::stats::{Gauges, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
-use connection::{Armed, Changed, Connection, Phase, Wait};
+use connection::{Armed, Changed, Phase, Wait};
 use local::Local;
 use publish::FanOut;
+use rules::Rules;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use timers::Timer;
@@ -87,6 +90,8 @@ pub struct Parts<I> {
     pub policy: Arc<Policy>,
     /// Asks those who judge logins, where somebody does.
     pub ask_login: Option<AskLogin>,
+    /// The listeners, by number; none where nothing is to be said of them.
+    pub entrances: Vec<Entrance>,
     /// Log lines per second.
     pub log_lines_per_s: u32,
     /// The operator's commands; whoever sends one wakes the driver.
@@ -196,11 +201,12 @@ impl<I: Io<Handover>> Shard<I> {
     /// A shard that listens nowhere yet.
     pub fn new(parts: Parts<I>) -> Shard<I> {
         let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, .. } = parts;
+        let entrances = parts.entrances;
         Shard {
             trie: Trie::new(me, shards, keyed.clone()).with_key_mask(parts.route_key_mask),
             retained: Retained::new(retain::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
-            local: Local::new(keyed, Box::new(options)),
+            local: Local::new(keyed, Rules::new(options, entrances)),
             wheel: Wheel::new(TIMER_GRANULE_MS, io.now()),
             waiters: waiters::Waiters::new(shards),
             log: RateLimit::new(log_lines_per_s),
@@ -350,11 +356,9 @@ impl<I: Io<Handover>> Shard<I> {
                 }
             }
             Event::ReadEnded { conn, why } => self.handle_read_ended(conn, why),
-            Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener, peer),
-            Event::Closed { conn } => {
-                self.local.remove_connection(conn);
-                self.accept_again();
-            }
+            // A listener's number is one byte, see `LISTENERS_MAX`.
+            Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener as u8, peer),
+            Event::Closed { conn } => self.handle_closed(conn),
             Event::Arrived { conn, item } => self.handle_arrived(conn, *item),
             Event::HandedOver { conn } => {
                 self.local.remove_connection(conn);
@@ -366,22 +370,6 @@ impl<I: Io<Handover>> Shard<I> {
             // A shard opens no connections.
             Event::Woken | Event::Connected { .. } => {}
         }
-    }
-
-    fn handle_accepted(&mut self, conn: Conn, listener: u16, peer: Option<SocketAddr>) {
-        let link = Link::new(Version::V311, 1, u32::MAX, 0);
-        let now = self.local.now;
-        let connection = Connection::new(link, listener, peer, now, &mut self.local.gauges);
-        let slot = self.local.open(conn, connection);
-        self.local.counters.accepts += 1;
-        let idle_ms = u64::from(self.local.options.idle_timeout_s) * 1000;
-        if self.drain.is_some() {
-            // It was on its way when the listeners closed; the drain may have passed its index.
-            self.shut(conn, Close::Now);
-            return;
-        }
-        self.wheel.insert(now.plus_ms(idle_ms), Timer::connect(slot));
-        self.rearm(conn);
     }
 
     fn handle_sent(&mut self, conn: Conn, buffer: Vec<u8>, error: Option<i32>) {
@@ -414,7 +402,7 @@ impl<I: Io<Handover>> Shard<I> {
             return;
         }
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        let room = c.link.has_room(&self.local.options);
+        let room = c.link.has_room(self.local.options.of(c.listener));
         if let Some(session) = c.session.filter(|_| room) {
             self.pump_session(session);
         }
@@ -445,7 +433,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.lose_connection(conn, sessions::End::Lost, None);
                 if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
-            Phase::Connecting => self.shut(conn, Close::Now),
+            Phase::Proxied | Phase::Connecting => self.shut(conn, Close::Now),
             Phase::Closing | Phase::Moving => {}
         }
     }

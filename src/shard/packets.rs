@@ -33,6 +33,12 @@ impl<I: Io<Handover>> Shard<I> {
         if matches!(c.phase, Phase::Closing | Phase::Moving) {
             return;
         }
+        let mut bytes = bytes;
+        if c.phase == Phase::Proxied {
+            let Some(rest) = self.take_proxy_header(conn, bytes) else { return };
+            bytes = rest;
+        }
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
         if c.wait != Wait::Nothing {
             c.pending.extend_from_slice(bytes);
             if c.wait == Wait::Full {
@@ -40,10 +46,10 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
+        let limit = self.local.options.of(c.listener).max_packet_size;
         let mut rest = bytes;
         if !c.pending.is_empty() {
             let mut pending = std::mem::take(&mut c.pending);
-            let limit = self.local.options.max_packet_size;
             rest = complete_first(&mut pending, rest, limit);
             let used = self.decode_all(conn, &pending, rest);
             let Some(c) = self.local.conns.get_mut(conn) else { return };
@@ -78,8 +84,8 @@ impl<I: Io<Handover>> Shard<I> {
     /// Takes the acknowledgements that stand behind a PUBLISH that waits for a full route: without them two
     /// clients with full queues that publish to each other, or one that publishes to itself, wait for ever.
     pub(super) fn take_acks_ahead(&mut self, conn: Conn) {
-        let limit = self.local.options.max_packet_size;
         let Some(c) = self.local.conns.get_mut(conn) else { return };
+        let limit = self.local.options.of(c.listener).max_packet_size;
         let (version, mut pending) = (c.link.version, std::mem::take(&mut c.pending));
         let (mut at, mut kept) = (0, 0);
         while let Ok(Framed::Packet { total, .. }) = frame(&pending[at..], limit) {
@@ -147,12 +153,13 @@ impl<I: Io<Handover>> Shard<I> {
     /// received behind them, for a connection that moves.
     fn decode_all(&mut self, conn: Conn, bytes: &[u8], behind: &[u8]) -> usize {
         let mut at = 0;
+        let Some(c) = self.local.conns.get(conn) else { return bytes.len() };
+        let limit = self.local.options.of(c.listener).max_packet_size;
         loop {
             let rest = &bytes[at..];
             if rest.is_empty() {
                 return at;
             }
-            let limit = self.local.options.max_packet_size;
             let total = match frame(rest, limit) {
                 Ok(Framed::Packet { total, .. }) => total,
                 Ok(Framed::Incomplete { .. }) => return at,
@@ -214,7 +221,7 @@ impl<I: Io<Handover>> Shard<I> {
         if c.phase != Phase::Serving && c.phase != Phase::Connecting {
             return Ok(Next::Gone);
         }
-        if !c.link.has_room(&self.local.options) {
+        if !c.link.has_room(self.local.options.of(c.listener)) {
             c.wait = Wait::Output;
             return Ok(Next::Wait);
         }
@@ -321,10 +328,12 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn handle_disconnect(&mut self, conn: Conn, d: &Disconnect) -> Result<Next, Fault> {
         let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
+        let expiry_max_s =
+            self.local.conns.get(conn).map_or(0, |c| self.local.options.of(c.listener).session_expiry_max_s);
         for property in d.properties.iter() {
             let Property::SessionExpiryInterval(s) = property else { continue };
             // Where the operator allows 0 alone, it may have been another one in CONNECT.
-            let s = s.min(self.local.options.session_expiry_max_s);
+            let s = s.min(expiry_max_s);
             if s != 0 && self.local.sessions.get(index).is_some_and(|session| session.expiry_s == 0) {
                 let text = "expected Session Expiry Interval 0 as in CONNECT";
                 return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text)); // [MQTT-3.14.2-2]
@@ -352,7 +361,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.disconnect(conn, code, &fault.text, End::Lost);
             }
             Phase::Connecting => self.refuse_malformed(conn, &fault),
-            Phase::Closing | Phase::Moving => {}
+            Phase::Proxied | Phase::Closing | Phase::Moving => {}
         }
     }
 

@@ -92,7 +92,8 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn check_publish(&self, conn: Conn, p: &Publish) -> Result<(), Fault> {
-        let o = &self.local.options;
+        let o =
+            self.local.conns.get(conn).map_or(&*self.local.options, |c| self.local.options.of(c.listener));
         if p.qos > o.qos_max() {
             let text = format!("expected QoS {} at most, got {}", o.max_qos, p.qos as u8);
             return Err(Fault::new(ReasonCode::QOS_NOT_SUPPORTED, text));
@@ -122,6 +123,7 @@ impl<I: Io<Handover>> Shard<I> {
     ) -> Result<Next, Fault> {
         let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
+        let options = self.local.options.of(c.listener);
         let mut m = MessageRef {
             topic: p.topic,
             properties: &[],
@@ -155,7 +157,7 @@ impl<I: Io<Handover>> Shard<I> {
         m.head.publisher = session.key;
         if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
             let max = usize::from(c.link.receive_max);
-            let forget_ms = u64::from(self.local.options.await_rel_timeout_s) * 1000;
+            let forget_ms = u64::from(options.await_rel_timeout_s) * 1000;
             let incoming = session.incoming.get_or_insert_default();
             let held = incoming.len();
             let arrival = incoming.check(id, max, self.local.now, forget_ms);
@@ -177,7 +179,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.publish_denied += 1;
             return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
         }
-        if self.local.options.check_payload_format && !format_holds(p.properties, p.payload) {
+        if options.check_payload_format && !format_holds(p.properties, p.payload) {
             let code = ReasonCode::PAYLOAD_FORMAT_INVALID;
             if p.qos == QoS::AtMostOnce {
                 return Err(Fault::new(code, PAYLOAD_FORMAT));

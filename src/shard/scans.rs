@@ -13,7 +13,7 @@ use crate::map::Slot;
 use crate::mesh::{Control, ScanRequest};
 use crate::message::{Message, QoS};
 use crate::retained::Scan;
-use crate::session::{Carried, ScanJob, Scans};
+use crate::session::{Carried, Options, ScanJob, Scans};
 use crate::stats::Source;
 use crate::topic::Filter;
 use std::collections::VecDeque;
@@ -110,16 +110,11 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Whether a session can take a page: its queue and its connection have room.
     fn has_room_for_page(&self, index: u32) -> bool {
-        let o = &self.local.options;
         let Some(session) = self.local.sessions.get(index) else { return false };
+        let o = self.local.options.of(session.entry.listener());
         let link = session.conn.and_then(|c| self.local.conns.get(c));
         let flows = link.is_none_or(|c| c.link.backlog() < o.max_output_bytes as usize / 2);
-        flows && session.queue_below((o.max_mqueue + 1).saturating_sub(self.page_messages()) as usize)
-    }
-
-    /// Messages of one page: never more than half a queue holds, for they must all find room in it.
-    fn page_messages(&self) -> u32 {
-        (self.local.options.max_mqueue / 2).clamp(1, SCAN_PAGE_MESSAGES)
+        flows && session.queue_below((o.max_mqueue + 1).saturating_sub(page_messages(o)) as usize)
     }
 
     /// Goes on with the scans of sessions here, and answers those of other shards.
@@ -149,6 +144,8 @@ impl<I: Io<Handover>> Shard<I> {
     fn scan_step(&mut self, slot: Slot, steps: &mut usize) {
         let index = slot.index;
         let room = self.has_room_for_page(index);
+        let listener = self.local.sessions.get(index).map_or(0, |session| session.entry.listener());
+        let limit = page_messages(self.local.options.of(listener));
         let Some(scans) = self.local.sessions.at(slot).and_then(|s| s.scans.as_mut()) else { return };
         if scans.waiting {
             return;
@@ -166,13 +163,11 @@ impl<I: Io<Handover>> Shard<I> {
         let filter: Box<str> = filter.into();
         if shard != self.me {
             scans.waiting = true;
-            let limit = self.page_messages();
             let request = ScanRequest { scan: number(slot), filter, after, limit };
             self.mesh.control(shard, Control::ScanRequest(Box::new(request)));
             return;
         }
         let mut page = std::mem::take(&mut self.scans.page);
-        let limit = self.page_messages();
         let outcome = self.scan_here(&filter, after.as_deref(), limit, steps, &mut page);
         if page.is_empty() {
             self.page_done(slot, outcome);
@@ -316,4 +311,9 @@ impl<I: Io<Handover>> Shard<I> {
         let terms = Terms { qos, retain: true, ids, group: 0, retained: true };
         self.local.deliver(slot.index, &mut Carried::kept(message), terms);
     }
+}
+
+/// Messages of one page: never more than half a queue holds, for they must all find room in it.
+fn page_messages(options: &Options) -> u32 {
+    (options.max_mqueue / 2).clamp(1, SCAN_PAGE_MESSAGES)
 }

@@ -122,7 +122,8 @@ impl<I: Io<Handover>> Shard<I> {
         id: u32,
         jobs: &mut Vec<ScanJob>,
     ) -> Result<ReasonCode, Fault> {
-        let o = &self.local.options;
+        let listener = self.local.conns.get(conn).map_or(0, |c| c.listener);
+        let o = self.local.options.of(listener);
         let Ok(to) = parse_subscription(text, o.max_topic_levels as usize) else {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
         };
@@ -229,7 +230,8 @@ impl<I: Io<Handover>> Shard<I> {
         filters: impl Iterator<Item = &'a str>,
         codes: &mut Vec<ReasonCode>,
     ) {
-        let levels_max = self.local.options.max_topic_levels as usize;
+        let listener = self.local.sessions.get(index).map_or(0, |session| session.entry.listener());
+        let levels_max = self.local.options.of(listener).max_topic_levels as usize;
         let mut gone = Vec::new();
         for text in filters {
             self.budget -= 1;

@@ -7,7 +7,7 @@ use crate::limits::TIMER_HORIZON_MS;
 use crate::mesh::{Control, mesh, mesh_sized};
 use crate::session::Session;
 use crate::trie::RouteBuf;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Reports the events that it is given, and notes what is closed.
 #[derive(Default)]
@@ -72,6 +72,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         options: Options { anonymous_local_only: false, ..Options::default() },
         policy: Default::default(),
         ask_login: None,
+        entrances: Vec::new(),
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,
         fan_out_at_once: 1,

@@ -20,6 +20,7 @@ pub(super) struct Timer {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Connect,
+    Proxied,
     KeepAlive,
     Close,
     Session,
@@ -31,6 +32,10 @@ enum Kind {
 impl Timer {
     pub fn connect(slot: Slot) -> Timer {
         Timer { kind: Kind::Connect, slot }
+    }
+
+    pub fn proxied(slot: Slot) -> Timer {
+        Timer { kind: Kind::Proxied, slot }
     }
 
     pub fn keep_alive(slot: Slot) -> Timer {
@@ -83,6 +88,11 @@ impl<I: Io<Handover>> Shard<I> {
                 self.local.counters.connect_timeouts += 1;
                 self.shut(conn, Close::Reset);
             }
+            Kind::Proxied if c.phase == Phase::Proxied => {
+                tracing::debug!(conn, "expected a whole PROXY header in time");
+                self.local.counters.proxy_timeouts += 1;
+                self.shut(conn, Close::Reset);
+            }
             Kind::Close => self.cut_off(conn),
             Kind::FullRoute if c.wait == Wait::Full => {
                 self.take_acks_ahead(conn);
@@ -93,7 +103,7 @@ impl<I: Io<Handover>> Shard<I> {
                 if !matches!(c.wait, Wait::Nothing | Wait::Output) {
                     c.last_packet = now;
                 }
-                let due = c.last_packet.plus_ms(c.keep_alive_ms(&self.local.options));
+                let due = c.last_packet.plus_ms(c.keep_alive_ms(self.local.options.of(c.listener)));
                 if due > now {
                     self.shrink(conn);
                     self.insert_timer(due, timer);

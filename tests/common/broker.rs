@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -60,22 +61,28 @@ impl Broker {
     /// Starts one on a free port of 127.0.0.1, without HTTP and not pinned to cores, for tests run side by side;
     /// `settings` are keys of the configuration and their values. Returns once it serves.
     pub fn start(driver: Driver, shards: usize, settings: &[(&str, &str)]) -> Broker {
-        Broker::start_with(driver, shards, "off", settings)
+        Broker::start_with(driver, shards, &["--http", "off"], settings)
     }
 
     /// As [`Broker::start`], with HTTP on a free port of 127.0.0.1.
     pub fn start_http(driver: Driver, shards: usize, settings: &[(&str, &str)]) -> Broker {
-        Broker::start_with(driver, shards, "127.0.0.1:0", settings)
+        Broker::start_with(driver, shards, &["--http", "127.0.0.1:0"], settings)
     }
 
-    fn start_with(driver: Driver, shards: usize, http: &str, settings: &[(&str, &str)]) -> Broker {
+    /// As [`Broker::start_http`], with a configuration file.
+    pub fn start_from(driver: Driver, shards: usize, file: &Path, settings: &[(&str, &str)]) -> Broker {
+        let file = file.to_str().expect("a path in UTF-8");
+        Broker::start_with(driver, shards, &["--http", "127.0.0.1:0", "--config", file], settings)
+    }
+
+    fn start_with(driver: Driver, shards: usize, more: &[&str], settings: &[(&str, &str)]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RINGMQ_") {
                 command.env_remove(name);
             }
         }
-        command.args(["--mqtt", "127.0.0.1:0", "--http", http]);
+        command.args(["--mqtt", "127.0.0.1:0"]).args(more);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
         // What the broker publishes itself would come between what a test expects.
         let usual = [("broker.pin", "false"), ("log.level", "info"), ("sys.interval_s", "0")];

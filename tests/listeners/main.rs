@@ -1,7 +1,9 @@
 //! Listeners: several at a time, each with its own settings, seen from outside.
 
+mod admission;
 #[path = "../common/mod.rs"]
 mod common;
+mod proxied;
 mod several;
 
 use common::{Broker, Ground, Http};
@@ -45,4 +47,19 @@ pub fn await_connections(broker: &Broker, name: &str, count: u64) {
         std::thread::sleep(Duration::from_millis(20));
     }
     panic!("{name}: {count} connections, got {seen}");
+}
+
+/// Asserts a counter of all shards, which the API tells some time after it was counted.
+pub fn expect_counter(broker: &Broker, name: &str, value: u64) {
+    let mut sum = 0;
+    for _ in 0..600 {
+        let told = Http::of(broker).json("/api/v4/shards");
+        let shards = told["data"].as_array().expect("a list");
+        sum = shards.iter().map(|shard| shard["counters"][name].as_u64().expect("a counter")).sum();
+        if sum == value {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{name}: {value}, got {sum}\n{}", broker.log());
 }

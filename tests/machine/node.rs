@@ -115,7 +115,7 @@ impl Machine {
 
     /// The operator changes the options.
     pub fn order_reload(&self, options: &Options) {
-        self.order(|| Command::Reload(Box::new(options.clone())));
+        self.order(|| Command::Reload(Box::new(options.clone()), Vec::new()));
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -192,6 +192,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             options: build.options.clone(),
             policy: Default::default(),
             ask_login: None,
+            entrances: Vec::new(),
             log_lines_per_s: 0,
             commands: inbox,
             fan_out_at_once: build.fan_out_at_once,

@@ -149,16 +149,20 @@ async fn nodes(State(cx): State<Context>) -> Result<Answer, Fault> {
 async fn listeners(State(cx): State<Context>) -> Result<Answer, Fault> {
     let shards = totals(&cx).await?;
     let room: usize = shards.iter().map(|shard| shard.room).sum();
-    let all: u64 = shards.iter().flat_map(|shard| &shard.listeners).map(|n| u64::from(*n)).sum();
+    let all: u64 = shards.iter().flat_map(|shard| &shard.listeners).map(|(n, _)| u64::from(*n)).sum();
     let mqtt = cx.facts.mqtt.iter().enumerate().map(|(index, served)| {
-        let current: u64 =
-            shards.iter().filter_map(|shard| shard.listeners.get(index)).map(|n| u64::from(*n)).sum();
+        let each = || shards.iter().filter_map(|shard| shard.listeners.get(index));
+        let current: u64 = each().map(|(count, _)| u64::from(*count)).sum();
+        let max = each().next().map_or(0, |(_, max)| *max);
         json!({
             "name": served.name,
             "protocol": format!("mqtt:{}", served.kind.name()),
             "listen_on": served.addr.to_string(),
             "acceptors": shards.len(),
-            "max_conns": all + room as u64,
+            "max_conns": match max {
+                0 => all + room as u64,
+                max => max.into(),
+            },
             "current_conns": current,
         })
     });

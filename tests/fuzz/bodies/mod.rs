@@ -7,6 +7,7 @@ mod input;
 mod kernel;
 mod peer;
 mod properties;
+mod proxy;
 mod shard;
 mod topic;
 mod trie;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "trie", body: trie::target },
     Target { name: "shard", body: shard::target },
     Target { name: "config", body: config::target },
+    Target { name: "proxy", body: proxy::target },
 ];
 
 /// Runs a target once.

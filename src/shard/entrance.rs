@@ -1,0 +1,156 @@
+//! What happens to a connection before its first MQTT packet: who may come, how many, how fast, and for whom a
+//! proxy speaks.
+
+use super::connection::{Connection, Phase, label};
+use super::timers::Timer;
+use super::{Handover, Next, Shard};
+use crate::codec::{ReasonCode, Version};
+use crate::io::{Close, Conn, Io};
+use crate::limits::{REFUSAL_MS_MAX, REFUSALS_MAX};
+use crate::listener::proxy::{Parsed, parse};
+use crate::session::{Link, Refusal};
+use std::net::SocketAddr;
+
+/// Milliseconds in a second.
+const SECOND_MS: u64 = 1_000;
+
+impl<I: Io<Handover>> Shard<I> {
+    pub(super) fn handle_accepted(&mut self, conn: Conn, listener: u8, peer: Option<SocketAddr>) {
+        let now = self.local.now;
+        let link = Link::new(Version::V311, 1, u32::MAX, 0);
+        let mut connection = Connection::new(link, listener, peer, now, &mut self.local.gauges);
+        self.local.counters.accepts += 1;
+        let refused = self.take_place(listener);
+        connection.refused = refused.map_or(0, |code| code.0);
+        let mut wait_ms = u64::from(self.local.options.of(listener).idle_timeout_s) * SECOND_MS;
+        let entrance = self.local.options.listener(listener);
+        let proxied = entrance.is_some_and(|listener| listener.proxy_protocol);
+        let known =
+            |listener: &crate::listener::Listener| listener.access.permits(peer.map(|peer| peer.ip()));
+        let welcome = proxied || entrance.is_none_or(known);
+        // One without an address came through a Unix socket, which says who may.
+        let trusted = !proxied
+            || entrance.is_none_or(|listener| {
+                let from = |peer: SocketAddr| listener.proxy_from.iter().any(|net| net.contains(peer.ip()));
+                peer.is_some_and(from)
+            });
+        if proxied {
+            connection.phase = Phase::Proxied;
+            let timeout_s = entrance.map_or(0, |listener| listener.proxy_timeout_s);
+            wait_ms = u64::from(timeout_s) * SECOND_MS;
+        }
+        if refused.is_some() {
+            self.local.refusing += 1;
+            wait_ms = wait_ms.min(REFUSAL_MS_MAX);
+        }
+        let slot = self.local.open(conn, connection);
+        self.local.counters.refused_address += u64::from(!welcome);
+        self.local.counters.proxy_untrusted += u64::from(!trusted);
+        // While the broker drains, it was on its way when the listeners closed; the drain may have passed its index.
+        if self.drain.is_some() || !welcome || !trusted || self.local.refusing > REFUSALS_MAX {
+            self.log_unwelcome(conn, peer, welcome, trusted);
+            self.shut(conn, Close::Now);
+            return;
+        }
+        let timer = if proxied { Timer::proxied(slot) } else { Timer::connect(slot) };
+        self.wheel.insert(now.plus_ms(wait_ms), timer);
+        self.rearm(conn);
+    }
+
+    /// Takes a place at a listener, or says why there is none.
+    fn take_place(&mut self, listener: u8) -> Option<ReasonCode> {
+        let entrance = self.local.options.entrance(listener)?;
+        let told = &entrance.listener;
+        let now_ns = self.local.now.0 * 1_000_000;
+        if told.max_conn_rate > 0 && !entrance.gate.permit(now_ns, told.max_conn_rate) {
+            self.local.counters.refused_rate += 1;
+            return Some(ReasonCode::CONNECTION_RATE_EXCEEDED);
+        }
+        if entrance.gate.enter(told.max_connections) {
+            return None;
+        }
+        self.local.counters.refused_full += 1;
+        Some(ReasonCode::QUOTA_EXCEEDED)
+    }
+
+    /// The driver has closed a connection: its place is free.
+    pub(super) fn handle_closed(&mut self, conn: Conn) {
+        if let Some((listener, refused)) = self.local.remove_connection(conn) {
+            if refused {
+                self.local.refusing -= 1;
+            } else if let Some(entrance) = self.local.options.entrance(listener) {
+                entrance.gate.leave();
+            }
+        }
+        self.accept_again();
+    }
+
+    fn log_unwelcome(&mut self, conn: Conn, peer: Option<SocketAddr>, welcome: bool, trusted: bool) {
+        if (welcome && trusted) || !self.may_log() {
+            return;
+        }
+        let why =
+            if welcome { "sends no PROXY header that counts" } else { "is in a network that may not come" };
+        tracing::info!("{} is closed: its address {why}", label(conn, peer));
+    }
+
+    /// CONNECT of one for whom there was no place.
+    pub(super) fn refuse_surplus(&mut self, conn: Conn, version: Version, code: ReasonCode) -> Next {
+        let text = match code {
+            ReasonCode::CONNECTION_RATE_EXCEEDED => "the listener takes no more connections in this second",
+            _ => "the listener has as many connections as it may",
+        };
+        self.refuse(conn, version, &Refusal { code, text: text.into() })
+    }
+
+    /// Takes the PROXY header from what came; returns what stands behind it, or `None` when nothing is to be done.
+    pub(super) fn take_proxy_header<'a>(&mut self, conn: Conn, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let c = self.local.conns.get_mut(conn)?;
+        let before = c.pending.len();
+        // Nearly always it comes in one piece, and is read where it lies.
+        let parsed = if before == 0 {
+            parse(bytes)
+        } else {
+            c.pending.extend_from_slice(bytes);
+            parse(&c.pending)
+        };
+        let (len, source) = match parsed {
+            Ok(Parsed::Header { len, source }) => (len, source),
+            Ok(Parsed::Incomplete) => {
+                if before == 0 {
+                    c.pending.extend_from_slice(bytes);
+                }
+                return None;
+            }
+            Err(text) => {
+                let peer = c.peer();
+                self.local.counters.proxy_errors += 1;
+                if self.may_log() {
+                    tracing::info!("{} is closed: {text}", label(conn, peer));
+                }
+                self.shut(conn, Close::Reset);
+                return None;
+            }
+        };
+        c.pending = Vec::new();
+        c.phase = Phase::Connecting;
+        if source.is_some() {
+            c.set_peer(source);
+        }
+        let (peer, listener, surplus) = (c.peer(), c.listener, c.refused != 0);
+        let told = self.local.options.listener(listener);
+        // A proxy's own connection has no other address than the proxy's.
+        if told.is_some_and(|told| !told.access.permits(peer.map(|peer| peer.ip()))) {
+            self.local.counters.refused_address += 1;
+            self.log_unwelcome(conn, peer, false, true);
+            self.shut(conn, Close::Now);
+            return None;
+        }
+        let idle_ms = u64::from(self.local.options.of(listener).idle_timeout_s) * SECOND_MS;
+        let wait_ms = if surplus { idle_ms.min(REFUSAL_MS_MAX) } else { idle_ms };
+        let slot = self.local.conns.slot(conn)?;
+        self.wheel.insert(self.local.now.plus_ms(wait_ms), Timer::connect(slot));
+        // More than the header's end cannot have been there before.
+        bytes.get(len.saturating_sub(before)..)
+    }
+}
