@@ -56,6 +56,8 @@ const CASES: &[Case] = &[
     ("4 shards, p2p 100:100, QoS 1", 1_600, || over(4)),
     ("8 shards, p2p 100:100, QoS 1", 1_600, || over(8)),
     ("16 shards, p2p 100:100, QoS 1", 1_600, || over(16)),
+    ("filters of another shard, exact", 1_000, || heard("dev/{}/cmd")),
+    ("filters of another shard, plus", 1_000, || heard("dev/{}/+/state")),
     ("tick, shared 1000:5, QoS 1", 4_000, || flow(Flow::shared(1_000, 5))),
 ];
 
@@ -264,6 +266,12 @@ fn churn() -> Round {
 /// Every message goes from one shard to another; the ticks of all of them count.
 fn over(shards: u16) -> Round {
     flow(Flow::pairs(100, QoS::AtLeastOnce, 16).over(shards))
+}
+
+/// What a shard spends on a subscription of another one.
+fn heard(filter: &'static str) -> Round {
+    let mut rig = Rig::new(Flow::pairs(2, QoS::AtMostOnce, 1).over(2));
+    Box::new(move |count| rig.storm((0..1_000).map(|n| filter.replace("{}", &n.to_string())), count))
 }
 
 fn flow(flow: Flow) -> Round {

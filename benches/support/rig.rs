@@ -84,11 +84,8 @@ const SECRET: u64 = 1;
 /// A client identifier that lives on this shard.
 fn client_of(n: usize, shard: usize, shards: usize) -> String {
     let keyed = Keyed::new(SECRET);
-    let names = (0..).map(|turn| format!("client-{n}-{turn}"));
-    names
-        .into_iter()
-        .find(|name| keyed.home(name, shards) == shard)
-        .expect("one in as many as there are shards")
+    let mut names = (0..).map(|turn| format!("client-{n}-{turn}"));
+    names.find(|name| keyed.home(name, shards) == shard).expect("one in as many as there are shards")
 }
 
 impl Rig {
@@ -181,6 +178,19 @@ impl Rig {
             wire.0.borrow_mut().now = now.plus_ms(1);
         }
         self.spent
+    }
+
+    /// A client of the first shard subscribes to new filters; `by` is to run the ticks in which the second shard
+    /// hears of them.
+    pub fn storm(&mut self, filters: impl Iterator<Item = String>, by: fn(&mut dyn FnMut())) {
+        for filter in filters {
+            self.put(0, &packets::subscribe(VERSION, &filter, QoS::AtMostOnce));
+        }
+        while !self.wires[0].0.borrow().is_quiet() {
+            self.shards[0].work(None);
+            by(&mut || self.shards[1].work(None));
+        }
+        self.settle(|tick| tick());
     }
 
     fn put(&mut self, client: usize, bytes: &[u8]) {
