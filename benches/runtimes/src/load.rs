@@ -55,7 +55,7 @@ struct Load<'a> {
 /// CPU nanoseconds of the process for one frame that arrived.
 pub fn run(at: SocketAddr, pid: u32, shape: &Shape, measured: Duration) -> f64 {
     let chosen = choose(IoMode::Uring).expect("io_uring is needed for the load");
-    let options = DriverOptions { peer_address: false, ..DriverOptions::default() };
+    let options = DriverOptions::default();
     let io = Driver::new(&chosen, &options).expect("the driver passed its test");
     let mut load =
         Load { io, peers: Vec::new(), shape, publisher: None, arrived: 0, published: 0, subscribed: 0 };

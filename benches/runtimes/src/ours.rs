@@ -67,9 +67,9 @@ impl Clients {
 /// Serves until the process ends.
 pub fn serve(at: SocketAddr, mode: IoMode) {
     let chosen = choose(mode).expect("the driver that was asked for works here");
-    let options = DriverOptions { peer_address: false, ..DriverOptions::default() };
+    let options = DriverOptions::default();
     let mut io = Driver::<()>::new(&chosen, &options).expect("the driver passed its test");
-    io.listen(ListenSpec::new(at, 4_096)).expect("the port was free");
+    io.listen(ListenSpec { peer_address: false, ..ListenSpec::new(at, 4_096) }).expect("the port was free");
     let mut clients = Clients::default();
     let mut events = Vec::new();
     loop {
