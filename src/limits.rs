@@ -323,6 +323,8 @@ pub const STORE_SLACK_BYTES: u64 = 128 << 20;
 pub const STORE_TIDY_BYTES: u64 = 1 << 20;
 /// Commits under load after which the store looks whether room is to be made.
 pub const STORE_TIDY_COMMITS: u32 = 16;
+/// Times that a backup goes over a store that is written meanwhile.
+pub const STORE_BACKUP_PASSES_MAX: u32 = 100;
 /// Bytes that a scan of the store reads at once.
 pub const STORE_WINDOW_BYTES: u32 = 1 << 16;
 

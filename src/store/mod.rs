@@ -29,7 +29,7 @@ pub use change::{Batch, BodyId, Change, Entries, Entry, Kept, QueueRow, Read, Se
 pub use engine::{Engine, Fault, FaultKind, Figures};
 pub use ids::Ids;
 pub use link::{Answer, Bell, Link, Port, link, link_sized};
-pub use log::{Damage, Disk, File, Folder, LogEngine, LogOptions};
+pub use log::{Damage, Disk, File, Folder, LogEngine, LogOptions, backup};
 pub use memory::MemoryEngine;
 
 use crate::limits::{STORE_GROUP_BYTES_MAX, STORE_RETRY_MS, STORE_RING_RETRY_MS, STORE_TIDY_COMMITS};

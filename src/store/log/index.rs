@@ -158,6 +158,21 @@ impl Index {
         Some((body.id, body.at))
     }
 
+    /// Where everything with a name or an identity of its own stands.
+    pub fn named_places(&self) -> Vec<At> {
+        self.sessions.values().chain(self.retained.values()).chain(self.meta.values()).copied().collect()
+    }
+
+    /// Where all entries stand.
+    pub fn entry_places(&self) -> impl Iterator<Item = At> {
+        self.queues.values().flatten().map(|entry| entry.at)
+    }
+
+    /// Where all bodies stand.
+    pub fn body_places(&self) -> Vec<At> {
+        self.bodies_by_id.values().filter_map(|slot| self.bodies[*slot as usize].at).collect()
+    }
+
     /// All queues.
     pub fn queue_rows(&self) -> impl Iterator<Item = QueueRow> {
         self.queues.iter().filter_map(|(queue, entries)| {

@@ -15,7 +15,9 @@
 //! (the head of a group, a segment), the open is refused, for it is not known what is missing; a salvage takes
 //! everything that can be read.
 
+mod backup;
 mod disk;
+mod export;
 mod format;
 mod index;
 mod recover;
@@ -25,12 +27,14 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use backup::backup;
 pub use disk::{Disk, File, Folder};
 pub use recover::Damage;
 
 use super::change::{Change, Entries, Entry, Kept, Read};
 use super::engine::{Engine, Fault, FaultKind, Figures};
-use crate::limits::{STORE_SEGMENT_BYTES, STORE_SLACK_BYTES, STORE_TIDY_BYTES, STORE_WINDOW_BYTES};
+use crate::limits::{STORE_SEGMENT_BYTES, STORE_SLACK_BYTES, STORE_TIDY_BYTES};
+use export::Window;
 use format::{Broken, GROUP_HEAD_BYTES, GroupHead, HEAD_BYTES, Record, put_record, read_record};
 use index::{At, Index};
 use std::collections::BTreeMap;
@@ -164,7 +168,7 @@ impl LogEngine {
         })
     }
 
-    /// What could not be read when it was opened.
+    /// What could not be read when it was opened, and since.
     pub fn damages(&self) -> &[Damage] {
         &self.damages
     }
@@ -420,20 +424,15 @@ impl Engine for LogEngine {
     }
 
     fn scan(&mut self, each: &mut dyn FnMut(Kept<'_>)) -> Result<(), Fault> {
-        let index = &self.index;
-        let named = [&index.sessions.values().copied().collect::<Vec<At>>()[..]];
-        let mut places: Vec<At> = named.concat();
-        places.extend(index.retained.values().chain(index.meta.values()));
+        let mut places = self.index.named_places();
         places.sort_unstable();
-        let mut window = (At { segment: 0, offset: 0, bytes: 0 }, Vec::new());
+        let mut window = Window::default();
         for at in places {
-            self.look(at, &mut window)?;
-            let start = (at.offset - window.0.offset) as usize;
-            let record = window.1.get(start..).map(read_record);
-            match record {
-                Some(Ok((Record::PutSession(id, bytes), _))) => each(Kept::Session { id, bytes }),
-                Some(Ok((Record::SetRetained(topic, bytes), _))) => each(Kept::Retained { topic, bytes }),
-                Some(Ok((Record::PutMeta(key, bytes), _))) => each(Kept::Meta { key, bytes }),
+            window.look(self, at)?;
+            match window.record(at) {
+                Some(Record::PutSession(id, bytes)) => each(Kept::Session { id, bytes }),
+                Some(Record::SetRetained(topic, bytes)) => each(Kept::Retained { topic, bytes }),
+                Some(Record::PutMeta(key, bytes)) => each(Kept::Meta { key, bytes }),
                 _ => self.damaged(at),
             }
         }
@@ -474,22 +473,6 @@ impl Engine for LogEngine {
             damaged: self.damages.len() as u64,
             ..self.index.figures()
         }
-    }
-}
-
-impl LogEngine {
-    /// Moves the window over a record.
-    fn look(&self, at: At, window: &mut (At, Vec<u8>)) -> Result<(), Fault> {
-        let (seen, bytes) = (&window.0, window.1.len() as u64);
-        let end = u64::from(at.offset) + u64::from(at.bytes);
-        let within =
-            seen.segment == at.segment && seen.offset <= at.offset && end <= u64::from(seen.offset) + bytes;
-        if !within {
-            let bytes = at.bytes.max(STORE_WINDOW_BYTES);
-            window.0 = At { bytes, ..at };
-            self.fetch(window.0, &mut window.1)?;
-        }
-        Ok(())
     }
 }
 

@@ -244,3 +244,41 @@ fn a_folder_has_one_owner_and_keeps_what_it_is_given() {
     drop(engine);
     std::fs::remove_dir_all(&path).unwrap();
 }
+
+#[test]
+fn a_backup_of_a_store_in_use_is_a_store() {
+    let base = std::env::temp_dir().join(format!("ringmq-backup-{}", std::process::id()));
+    let (from, to) = (base.join("from"), base.join("to"));
+    let mut engine = LogEngine::on(Box::new(Folder::take(&from).unwrap()), SMALL).unwrap();
+    for seq in 0..200 {
+        engine.commit(&[push(1, seq, "some text of a message")]).unwrap();
+    }
+    assert!(engine.segments.len() > 3);
+    backup(&from, &to).unwrap();
+    let before = dump(&mut engine);
+    let fault = backup(&from, &to).unwrap_err();
+    assert!(fault.text.contains("expected an empty folder"), "{fault}");
+    engine.commit(&[Change::Trim { queue: 1, to: 150 }]).unwrap();
+    assert_eq!(dump(&mut LogEngine::open(&to).unwrap()), before);
+    std::fs::remove_dir_all(&base).unwrap();
+}
+
+#[test]
+fn what_is_exported_makes_the_same_store_again() {
+    let (disk, other) = (SimDisk::new(), SimDisk::new());
+    let mut engine = open(&disk);
+    let body = Change::PutBody { id: 9, bytes: Box::from(*b"shared") };
+    let point = |queue| Change::Push { queue, seq: 4, body: Some(9), bytes: Box::default() };
+    engine.commit(&[push(1, 1, "a"), body, point(1), point(2), push(1, 5, "b")]).unwrap();
+    engine.commit(&[Change::SetRetained { topic: "t".into(), bytes: Box::default() }]).unwrap();
+    engine.commit(&[Change::PutSession { id: 1, bytes: Box::from(*b"s") }]).unwrap();
+    engine.commit(&[Change::PutMeta { key: "k".into(), bytes: Box::from(*b"m") }]).unwrap();
+    let mut copy = open(&other);
+    copy.go_on_from(engine.starts());
+    engine.export(&mut |change| copy.commit(&[change])).unwrap();
+    assert_eq!(dump(&mut copy), dump(&mut engine));
+    drop(copy);
+    let mut copy = open(&other);
+    assert_eq!(dump(&mut copy), dump(&mut engine));
+    assert_eq!(copy.starts(), 3, "identities do not come again");
+}
