@@ -4,8 +4,8 @@ use super::fault::UNKNOWN;
 use super::keys::{KEYS, Key, LIVE, RESTART, keys, names, nearest, number};
 use super::value::{Field, Kind, Value};
 use super::{Changes, Config, Fault, MqttOptions, Origin};
-use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX};
-use crate::listener::{self, Listener};
+use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX, MOUNTPOINT_BYTES_MAX};
+use crate::listener::{self, Listener, mount};
 use std::net::SocketAddr;
 
 /// The section of listeners.
@@ -51,6 +51,8 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "The kernel's send buffer of each connection. 0: as the kernel decides.";
     "zone" zone LIVE Kind::Text { bytes_max: LISTENER_NAME_BYTES_MAX },
         "The zone whose values hold for its clients, see [zones.NAME] below. Empty: those of [mqtt].";
+    "mountpoint" mountpoint LIVE Kind::Text { bytes_max: MOUNTPOINT_BYTES_MAX },
+        "What stands before every topic of a client that connects from then on, such as \"site/%c/\", without its knowing: in what it publishes, subscribes to (behind `$share/name/`) and leaves as its will. `%c` is its client identifier and `%u` its user name; whose has a `/`, `+` or `#` is refused then. Empty: nothing.";
     "max_connections" max_connections LIVE number("connections", 0, 100_000_000),
         "Connections at a time, on all shards together. Those beyond it are answered with 0x97 (3.x: 3). 0: `broker.max_connections` alone counts.";
     "max_conn_rate" max_conn_rate LIVE number("connections per second", 0, 1_000_000),
@@ -257,6 +259,9 @@ impl Config {
             if listener.proxy_protocol && listener.proxy_from.is_empty() {
                 let what = "expected the networks or addresses of the proxies, got none".to_owned();
                 fault(format!("{key}.proxy_from"), what);
+            }
+            if let Err(what) = mount::check(&listener.mountpoint) {
+                fault(format!("{key}.mountpoint"), what);
             }
             let Some(bind) = listener.bind else {
                 fault(format!("{key}.bind"), "expected an address with a port, got none".to_owned());

@@ -275,6 +275,10 @@ fn what_is_wrong_with_a_zone_or_what_a_listener_says_of_others_is_told() {
             "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
         ),
         (
+            "listeners.a = { bind = \"1\", mountpoint = \"a/+/\" }\n",
+            "listeners.a.mountpoint: expected the beginning of a topic of at most 1024 bytes without + and #, which does not begin with $, got \"a/+/\"",
+        ),
+        (
             "listeners.a = { bind = \"1\", allow = \"10.0.0.0/99\" }\n",
             "x.toml:1: listeners.a.allow: expected networks such as \"10.0.0.0/8\", \"fd00::/8\" or \"192.0.2.7\", got \"10.0.0.0/99\"",
         ),

@@ -2,6 +2,7 @@
 //!
 //! A connection knows its listener by a number, the place in the list that all shards are given.
 
+pub mod mount;
 mod network;
 pub mod proxy;
 
@@ -43,6 +44,8 @@ pub struct Listener {
     pub socket: SocketOptions,
     /// The zone whose values its clients have; empty: none.
     pub zone: Box<str>,
+    /// What stands before the topics of its clients; `%c` and `%u` are their identifiers. Empty: nothing.
+    pub mountpoint: Box<str>,
     /// Who may come.
     pub access: Access,
     /// Connections at a time, 0 = no bound of its own.
@@ -66,6 +69,7 @@ impl Listener {
             bind: None,
             socket: SocketOptions { backlog: 0, ..SocketOptions::default() },
             zone: "".into(),
+            mountpoint: "".into(),
             access: Access::default(),
             max_connections: 0,
             max_conn_rate: 0,

@@ -62,8 +62,8 @@ pub struct Accepted {
     pub will: Option<Box<StoredWill>>,
 }
 
-/// Checks a CONNECT. `key` is that of the client identifier.
-pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepted, Refusal> {
+/// Checks a CONNECT. `key` is that of the client identifier, `mount` what stands before the client's topics.
+pub fn check_connect(c: &Connect, key: u64, mount: &str, options: &Options) -> Result<Accepted, Refusal> {
     let refuse = |code, text: String| Err(Refusal { code, text });
     if c.client_id.len() > options.max_clientid_len as usize {
         let text = format!(
@@ -109,13 +109,13 @@ pub fn check_connect(c: &Connect, key: u64, options: &Options) -> Result<Accepte
         accepted.keep_alive_s = options.server_keep_alive_s;
     }
     accepted.will = match &c.will {
-        Some(will) => Some(Box::new(check_will(will, key, options)?)),
+        Some(will) => Some(Box::new(check_will(will, key, mount, options)?)),
         None => None,
     };
     Ok(accepted)
 }
 
-fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Refusal> {
+fn check_will(will: &Will, key: u64, mount: &str, options: &Options) -> Result<StoredWill, Refusal> {
     let refuse = |code, text: String| Err(Refusal { code, text });
     if let Err(e) = Topic::new(will.topic, options.max_topic_levels as usize) {
         return refuse(ReasonCode::TOPIC_NAME_INVALID, format!("will topic: {e}"));
@@ -134,6 +134,10 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
     if options.check_payload_format && !format_holds(will.properties, will.payload) {
         return refuse(ReasonCode::PAYLOAD_FORMAT_INVALID, format!("will: {PAYLOAD_FORMAT}"));
     }
+    let full = [mount, will.topic].concat();
+    if let Err(e) = Topic::new(&full, 0) {
+        return refuse(ReasonCode::TOPIC_NAME_INVALID, format!("will topic below its mountpoint: {e}"));
+    }
     let mut scratch = Vec::new();
     let mut stored = (0, None);
     for property in will.properties.iter() {
@@ -145,7 +149,7 @@ fn check_will(will: &Will, key: u64, options: &Options) -> Result<StoredWill, Re
     }
     let head = Head::new(will.qos, will.retain, key, Source::Will);
     let message = Message::new(&MessageRef {
-        topic: will.topic,
+        topic: &full,
         properties: will.routing().forward.bytes(&mut scratch),
         payload: will.payload,
         head,

@@ -6,7 +6,7 @@ use crate::codec::{
 };
 use crate::codec::{encode_ack, encode_publish, publish_len};
 use crate::heap::{allocated, boxed, map_bytes, vec_bytes};
-use crate::limits::{POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
+use crate::limits::{PACKET_BYTES_MAX, POOL_BUFFER_BYTES_MAX, POOL_BUFFERS_MAX};
 use crate::map::Map;
 use crate::message::{MessageRef, QoS};
 use crate::stats::{Counters, Gauges, Ledger, LossCause, Memory, Recorder, Source};
@@ -98,23 +98,27 @@ pub struct Link {
     pub problem_information: bool,
     /// What went over the connection, since it was folded.
     pub traffic: Recent,
-    /// Topic aliases in both directions, once one is in use.
-    aliases: Option<Box<Aliases>>,
+    /// Topic aliases in both directions, once one is in use, and the mountpoint, where there is one.
+    extras: Option<Box<Extras>>,
     /// Topic Alias Maximum of the client, within the operator's.
     alias_out_max: u16,
 }
 
+/// What few links have: topic aliases that are in use, and a mountpoint.
 #[derive(Debug, Default)]
-struct Aliases {
+struct Extras {
+    /// What stands before the client's topics.
+    mount: Box<str>,
     inbound: Vec<Box<str>>,
     outbound: Map<Box<str>, u16>,
     /// Bytes of their topics.
     topic_bytes: usize,
 }
 
-impl Aliases {
+impl Extras {
     fn bytes(&self) -> usize {
-        boxed::<Aliases>()
+        boxed::<Extras>()
+            + allocated(self.mount.len())
             + vec_bytes::<Box<str>>(self.inbound.capacity())
             + map_bytes::<Box<str>, u16>(self.outbound.capacity())
             + self.topic_bytes
@@ -167,14 +171,36 @@ impl Link {
             packet_bytes_max,
             problem_information: true,
             traffic: Recent::default(),
-            aliases: None,
+            extras: None,
             alias_out_max,
         }
     }
 
     /// Bytes on the heap: output that is not with the driver, and topic aliases.
     pub fn bytes(&self) -> usize {
-        self.out.capacity() + self.aliases.as_ref().map_or(0, |aliases| aliases.bytes())
+        self.out.capacity() + self.extras.as_ref().map_or(0, |extras| extras.bytes())
+    }
+
+    /// Puts what the client reads and writes below a mountpoint; nothing where it is empty. Such a link is never
+    /// [`Link::plain`], for it gets frames of its own.
+    pub fn set_mount(&mut self, mount: &str) {
+        if !mount.is_empty() {
+            self.extras.get_or_insert_default().mount = mount.into();
+            self.packet_bytes_max = self.packet_bytes_max.min(PACKET_BYTES_MAX);
+        }
+    }
+
+    /// What stands before the client's topics.
+    #[inline]
+    pub fn mount(&self) -> Option<&str> {
+        self.extras.as_ref().map(|extras| &*extras.mount).filter(|mount| !mount.is_empty())
+    }
+
+    /// A topic as the client knows it. One that is not below its mountpoint, as the session may have from another
+    /// listener, is told in full.
+    #[inline]
+    fn inner<'a>(&self, topic: &'a str) -> &'a str {
+        self.mount().and_then(|mount| topic.strip_prefix(mount)).unwrap_or(topic)
     }
 
     /// Bytes that have not left yet.
@@ -267,7 +293,7 @@ impl Link {
             qos: e.qos,
             retain: e.retain,
             packet_id: e.packet_id,
-            topic: m.topic,
+            topic: self.inner(m.topic),
             alias: None,
             expiry_s,
             subscription_ids: e.ids,
@@ -293,7 +319,7 @@ impl Link {
     /// Replaces a topic by its alias, or gives it one while there are any left. A first use that would make
     /// the packet too large for the client goes without.
     fn alias_out(&mut self, p: &mut PublishOut) {
-        let aliases = self.aliases.get_or_insert_default();
+        let aliases = self.extras.get_or_insert_default();
         if let Some(alias) = aliases.outbound.get(p.topic) {
             p.alias = Some(*alias);
             p.topic = "";
@@ -321,7 +347,7 @@ impl Link {
         if alias == 0 || alias > alias_max {
             return Err(ReasonCode::TOPIC_ALIAS_INVALID);
         }
-        let Aliases { inbound, topic_bytes, .. } = &mut **self.aliases.get_or_insert_default();
+        let Extras { inbound, topic_bytes, .. } = &mut **self.extras.get_or_insert_default();
         let at = usize::from(alias) - 1;
         if topic.is_empty() {
             let known = inbound.get(at).map(|t| &**t).filter(|t| !t.is_empty());

@@ -77,7 +77,11 @@ impl<I: Io<Handover>> Shard<I> {
         if home != self.me {
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
-        let accepted = match check_connect(connect, key, self.local.options.of(listener)) {
+        let mount = match self.mountpoint_of(listener, client_id, connect.username) {
+            Ok(mount) => mount,
+            Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
+        };
+        let accepted = match check_connect(connect, key, &mount, self.local.options.of(listener)) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
         };
@@ -101,7 +105,7 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(self.refuse(conn, version, &Refusal { code: ReasonCode::PACKET_TOO_LARGE, text }));
         }
         self.local.counters.anonymous += u64::from(connect.username.is_none());
-        self.accept(conn, connect, client_id, key, accepted, &properties);
+        self.accept(conn, connect, (client_id, key, &mount), accepted, &properties);
         Ok(Next::Go)
     }
 
@@ -116,8 +120,7 @@ impl<I: Io<Handover>> Shard<I> {
         &mut self,
         conn: Conn,
         connect: &Connect,
-        client_id: &str,
-        key: u64,
+        (client_id, key, mount): (&str, u64, &str),
         accepted: Accepted,
         properties: &PropertyBuf,
     ) {
@@ -132,6 +135,7 @@ impl<I: Io<Handover>> Shard<I> {
             less => less,
         };
         let mut link = Link::new(version, accepted.window, packet_bytes_max, accepted.alias_out_max);
+        link.set_mount(mount);
         link.problem_information = problem_information;
         if version == Version::V5 {
             link.receive_max = options.max_awaiting_rel.max(1);

@@ -7,6 +7,7 @@ use super::{Handover, Next, Shard};
 use crate::codec::{ReasonCode, Version};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{REFUSAL_MS_MAX, REFUSALS_MAX};
+use crate::listener::mount::{self, Unmountable};
 use crate::listener::proxy::{Parsed, parse};
 use crate::session::{Link, Refusal};
 use std::net::SocketAddr;
@@ -101,6 +102,24 @@ impl<I: Io<Handover>> Shard<I> {
             _ => "the listener has as many connections as it may",
         };
         self.refuse(conn, version, &Refusal { code, text: text.into() })
+    }
+
+    /// What stands before the topics of a client that came through a listener.
+    pub(super) fn mountpoint_of(
+        &self,
+        listener: u8,
+        client_id: &str,
+        username: Option<&str>,
+    ) -> Result<String, Refusal> {
+        let template = self.local.options.listener(listener).map_or("", |told| &*told.mountpoint);
+        mount::fill(template, client_id, username).map_err(|which| {
+            let (code, what) = match which {
+                Unmountable::ClientId => (ReasonCode::CLIENT_ID_NOT_VALID, "a client identifier"),
+                Unmountable::Username => (ReasonCode::BAD_USERNAME_OR_PASSWORD, "a user name"),
+            };
+            let text = format!("expected {what} without /, + and #, for the mountpoint has it");
+            Refusal { code, text }
+        })
     }
 
     /// Takes the PROXY header from what came; returns what stands behind it, or `None` when nothing is to be done.

@@ -17,6 +17,7 @@ use crate::router::Wanted;
 use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds, properties_too_long};
 use crate::stats::{LossCause, Source};
 use crate::time::Moment;
+use crate::topic::Topic;
 use crate::trie::{Matches, RouteId};
 
 /// Buffers that are reused from packet to packet.
@@ -124,6 +125,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let options = self.local.options.of(c.listener);
+        let mut aliased = false;
         let mut m = MessageRef {
             topic: p.topic,
             properties: &[],
@@ -146,12 +148,27 @@ impl<I: Io<Handover>> Shard<I> {
                 })?;
                 topic.clear();
                 topic.push_str(resolved);
-                m.topic = topic;
+                aliased = true;
             }
             if let Some(s) = routing.expiry_s {
                 m.head.expires = self.local.now.plus_s(u64::from(s));
             }
             m.properties = routing.forward.bytes(scratch);
+        }
+        if let Some(mount) = c.link.mount() {
+            if !aliased {
+                topic.clear();
+                topic.push_str(p.topic);
+                aliased = true;
+            }
+            topic.insert_str(0, mount);
+            if let Err(error) = Topic::new(topic, 0) {
+                let text = format!("topic below its mountpoint: {error}");
+                return Err(Fault::new(ReasonCode::TOPIC_NAME_INVALID, text));
+            }
+        }
+        if aliased {
+            m.topic = topic;
         }
         let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Next::Gone) };
         m.head.publisher = session.key;

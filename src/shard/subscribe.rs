@@ -10,6 +10,7 @@ use crate::codec::{
 };
 use crate::codec::{UnsubAck, Unsubscribe, Version};
 use crate::io::{Conn, Io};
+use crate::listener::mount::mounted_filter;
 use crate::map::Slot;
 use crate::mesh::Control;
 use crate::message::QoS;
@@ -124,9 +125,16 @@ impl<I: Io<Handover>> Shard<I> {
     ) -> Result<ReasonCode, Fault> {
         let listener = self.local.conns.get(conn).map_or(0, |c| c.listener);
         let o = self.local.options.of(listener);
-        let Ok(to) = parse_subscription(text, o.max_topic_levels as usize) else {
+        let Ok(mut to) = parse_subscription(text, o.max_topic_levels as usize) else {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
         };
+        let full = self.mount_of(conn).map(|mount| mounted_filter(mount, text));
+        if let Some(full) = &full {
+            let Ok(mounted) = parse_subscription(full, 0) else {
+                return Ok(ReasonCode::TOPIC_FILTER_INVALID);
+            };
+            to = mounted;
+        }
         if to.group.is_some() && options.no_local {
             let text = "expected No Local 0 on a shared subscription"; // [MQTT-3.8.3-4 of 5.0]
             return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text));
@@ -196,6 +204,11 @@ impl<I: Io<Handover>> Shard<I> {
         Ok(granted(qos))
     }
 
+    /// What stands before the topics of a connection's client.
+    fn mount_of(&self, conn: Conn) -> Option<&str> {
+        self.local.conns.get(conn)?.link.mount()
+    }
+
     pub(super) fn handle_unsubscribe(&mut self, conn: Conn, u: &Unsubscribe) -> Result<Next, Fault> {
         let Some(c) = self.local.conns.get(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
@@ -222,16 +235,33 @@ impl<I: Io<Handover>> Shard<I> {
         }))
     }
 
-    /// Ends subscriptions, and appends a code for each to `codes`. What the session keeps is gone through once for
-    /// all of them.
+    /// Ends subscriptions, and appends a code for each to `codes`.
     pub(super) fn unsubscribe<'a>(
         &mut self,
         index: u32,
         filters: impl Iterator<Item = &'a str>,
         codes: &mut Vec<ReasonCode>,
     ) {
+        let conn = self.local.sessions.get(index).and_then(|session| session.conn);
+        let Some(mount) = conn.and_then(|conn| self.mount_of(conn)) else {
+            return self.unsubscribe_full(index, filters, codes);
+        };
+        let full: Vec<String> = filters.map(|filter| mounted_filter(mount, filter)).collect();
+        self.unsubscribe_full(index, full.iter().map(String::as_str), codes);
+    }
+
+    /// The same for filters as they are known here. What the session keeps is gone through once for all of them.
+    fn unsubscribe_full<'a>(
+        &mut self,
+        index: u32,
+        filters: impl Iterator<Item = &'a str>,
+        codes: &mut Vec<ReasonCode>,
+    ) {
         let listener = self.local.sessions.get(index).map_or(0, |session| session.entry.listener());
+        // What a mountpoint adds does not count.
+        let mounted = self.local.options.listener(listener).is_some_and(|told| !told.mountpoint.is_empty());
         let levels_max = self.local.options.of(listener).max_topic_levels as usize;
+        let levels_max = if mounted { 0 } else { levels_max };
         let mut gone = Vec::new();
         for text in filters {
             self.budget -= 1;
