@@ -223,6 +223,12 @@ mod tests {
                 "{name}"
             );
             assert_eq!(operation["responses"]["401"].is_null(), endpoint.open, "{name}");
+            let without = operation["security"][0] == json!({});
+            assert_eq!(
+                without,
+                endpoint.near && !endpoint.open,
+                "{name}: without credentials where that is served"
+            );
         }
     }
 

@@ -234,3 +234,33 @@ fn not_negative(text: &str) -> Result<f64, String> {
         _ => Err("expected a number, 0 or more".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    #[command(disable_help_flag = true)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn read(line: &str) -> BenchArgs {
+        Line::try_parse_from(std::iter::once("bench").chain(line.split(' ')))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .args
+    }
+
+    #[test]
+    fn names_of_other_load_generators_mean_the_same() {
+        let args = read("pub -c 10 -i 5 -n 7 -I 100 -F 4 --prefix dev --no-clean --mqtt-version 4");
+        assert_eq!((args.connects_per_s(), args.startnumber, args.interval_of_msg), (200.0, 7, Some(100)));
+        assert_eq!((args.window, args.identifiers().as_deref()), (4, Some("dev-%i")));
+        assert_eq!((args.starts_clean(), &*args.version), (false, "4"));
+        let args = read("sub -R 50 --client-id x%i --clean false --message-interval 9 --inflight 3");
+        assert_eq!((args.connects_per_s(), args.identifiers().as_deref()), (50.0, Some("x%i")));
+        assert!(!args.starts_clean() && args.interval_of_msg == Some(9) && args.window == 3);
+    }
+}

@@ -56,13 +56,7 @@ async fn stream(
     let listening = cx.hub.listen(wanted).await?;
     let (pieces, body) = mpsc::channel(1);
     let stay = stay.map(|Extension(stay)| stay);
-    tokio::spawn(async move {
-        let mut state = cx.state.clone();
-        tokio::select! {
-            () = Stream { cx, listening, pieces, stay }.run(count, until) => {}
-            () = stopped(&mut state) => {}
-        }
-    });
+    tokio::spawn(Stream { cx, listening, pieces, stay }.run(count, until));
     Ok(([(CONTENT_TYPE, "text/event-stream")], Body::new(Pieces(body))).into_response())
 }
 
@@ -101,12 +95,13 @@ struct Stream {
 }
 
 impl Stream {
-    /// Writes events until so many were written, until then, or until its client is gone or does not read.
+    /// Writes events until so many were written, until then, until the broker has stopped, or until its client is
+    /// gone or does not read.
     async fn run(self, mut count: u64, until: Option<Instant>) {
         if let Some(stay) = &self.stay {
             stay.set(true);
         }
-        let mut number = 0;
+        let (mut number, mut ends, mut state) = (0, false, self.cx.state.clone());
         // At once, so that a client sees the head of the answer.
         let mut piece = String::from(": listening\n\n");
         let end = async {
@@ -119,7 +114,7 @@ impl Stream {
         loop {
             let sent = self.pieces.send(Bytes::from(std::mem::take(&mut piece)));
             let whole = timeout(Duration::from_millis(EVENTS_STALL_MS_MAX), sent).await;
-            if count == 0 || !matches!(whole, Ok(Ok(()))) {
+            if ends || count == 0 || !matches!(whole, Ok(Ok(()))) {
                 break;
             }
             let silence = Duration::from_millis(EVENTS_SILENCE_MS);
@@ -127,6 +122,11 @@ impl Stream {
                 news = timeout(silence, self.listening.next()) => news.ok(),
                 () = self.pieces.closed() => break,
                 () = &mut end => break,
+                // With what is there, which the shards told at their end.
+                () = stopped(&mut state) => {
+                    ends = true;
+                    self.listening.ready()
+                }
             };
             let Some(mut news) = news else {
                 piece.push_str(": nothing happened\n\n");
