@@ -24,6 +24,7 @@ pub mod codec;
 pub mod mesh;
 pub mod retained;
 pub mod store;
+pub mod transport;
 
 pub mod desk;
 pub mod listener;

@@ -330,3 +330,27 @@ pub const STORE_WINDOW_BYTES: u32 = 1 << 16;
 
 const _: () = assert!(STORE_SEGMENT_BYTES + STORE_GROUP_BYTES_MAX as u64 * 4 < u32::MAX as u64);
 const _: () = assert!(STORE_RING_ENTRIES.is_power_of_two());
+/// Bytes of a TLS handshake message, and of what else came with it, that wait for the rest.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 32_768;
+/// Bytes that a TLS record has more than what it carries, at most.
+pub const TLS_RECORD_OVERHEAD_BYTES: usize = 256 + 5;
+/// Bytes on the heap that rustls holds for one connection after its handshake, as they were measured.
+pub const TLS_STATE_BYTES: usize = 2_048;
+/// Bytes of a file of certificates, keys or revocation lists.
+pub const TLS_FILE_BYTES_MAX: usize = 16 << 20;
+/// Milliseconds between two looks at whether such a file has changed.
+pub const TLS_FILES_LOOK_MS: u64 = 2_000;
+/// TLS handshakes of which one tick takes a step.
+pub const TICK_HANDSHAKES_MAX: usize = 1;
+/// Bytes of a WebSocket's upgrade request.
+pub const WS_HEAD_BYTES_MAX: usize = 8_192;
+/// Headers of a WebSocket's upgrade request.
+pub const WS_HEADERS_MAX: usize = 64;
+/// Bytes that a control frame carries [RFC 6455, 5.5].
+pub const WS_CONTROL_BYTES_MAX: usize = 125;
+/// Bytes of the path of an upgrade request that a listener asks for.
+pub const WS_PATH_BYTES_MAX: usize = 1_024;
+/// Bytes of one WebSocket frame, unless configured otherwise.
+pub const WS_FRAME_BYTES_DEFAULT: u64 = 16 << 20;
+/// Bytes of pongs that may wait to be sent; pings that come meanwhile are not answered.
+pub const WS_REPLY_BYTES_MAX: usize = 4_096;

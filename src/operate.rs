@@ -4,10 +4,11 @@
 use ringmq::api::control::{Order, Refused, Settings};
 use ringmq::api::{Api, Auth, Facts, State};
 use ringmq::auth::Policy;
-use ringmq::broker::{Broker, Pulse, log_weight};
+use ringmq::broker::{Broker, Pulse, Watch, log_weight};
 use ringmq::config::{self, Config, Sources, listen_fault};
 use ringmq::desk::Ask;
 use ringmq::io::{Role, bequeath, inherit};
+use ringmq::limits::TLS_FILES_LOOK_MS;
 use ringmq::log::Log;
 use ringmq::notify::Notify;
 use serde_json::{Map, Value};
@@ -58,7 +59,8 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         let http = tokio::spawn(api.serve(broker.desk(), watched, facts, orders));
         let mut service = Service::new(&broker);
         service.notify.ready(broker.describe());
-        let mut running = Running { broker: &broker, config, sources, log, service: &mut service };
+        let files = Files::new(broker.watch(&config));
+        let mut running = Running { broker: &broker, config, sources, log, service: &mut service, files };
         let reason = running.follow(&mut signals, &mut ordered).await;
         let config = running.config;
         // Whoever orders anything from now on is told that the broker stops.
@@ -179,6 +181,7 @@ struct Running<'a> {
     sources: &'a Sources,
     log: &'a Log,
     service: &'a mut Service,
+    files: Files,
 }
 
 impl Running<'_> {
@@ -208,6 +211,7 @@ impl Running<'_> {
                         return Reason::Stop;
                     }
                 },
+                () = self.files.due() => self.look_at_files(),
                 () = self.service.due() => if self.service.pulse.beats(self.broker) {
                     self.service.notify.alive();
                 },
@@ -238,11 +242,27 @@ impl Running<'_> {
         for key in &changes.restart {
             tracing::warn!("{why}: {key} has changed and needs a restart");
         }
+        if let Err(what) = self.broker.reload_layers(&next) {
+            tracing::error!("{why}: {what}; nothing was changed");
+            return Err(Refused::Bad(what));
+        }
+        self.files.watch = self.broker.watch(&next);
         self.adopt(next, Some(policy)).await;
         let applied =
             if changes.applied.is_empty() { "nothing".to_owned() } else { changes.applied.join(", ") };
         tracing::info!("{why}: changed {applied}");
         Ok(())
+    }
+
+    /// Reads certificates and what belongs to them again, where one of their files has changed.
+    fn look_at_files(&mut self) {
+        let changed = self.files.watch.changed();
+        let Some(first) = changed.first() else { return };
+        let (first, more) = (first.display(), changed.len() - 1);
+        match self.broker.reload_layers(&self.config) {
+            Ok(()) => tracing::info!("{first} and {more} other file(s) have changed: used from now on"),
+            Err(what) => tracing::error!("{first} has changed: {what}; the old files stay in use"),
+        }
     }
 
     /// What is live in it holds from now on.
@@ -304,6 +324,9 @@ impl Running<'_> {
         let (next, assigned) = self.config.changed(wanted).map_err(Refused::Bad)?;
         let other = next.auth != self.config.auth;
         let policy = if other { Some(load_policy(&next).await.map_err(Refused::Bad)?) } else { None };
+        if wanted.is_empty() {
+            self.broker.reload_layers(&next).map_err(Refused::Bad)?;
+        }
         if keep {
             self.sources.may_keep(&assigned).map_err(Refused::Bad)?;
             let file = self.config.kept_file(self.sources);
@@ -341,6 +364,28 @@ async fn drain(broker: Broker, signals: &mut Signals, service: &mut Service, con
             // The drain has a bound of its own.
             () = service.due() => service.notify.alive(),
         }
+    }
+}
+
+/// The files that TLS is served with, and when to look whether they have changed.
+struct Files {
+    watch: Watch,
+    looks: tokio::time::Interval,
+}
+
+impl Files {
+    fn new(watch: Watch) -> Files {
+        let mut looks = tokio::time::interval(Duration::from_millis(TLS_FILES_LOOK_MS));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Files { watch, looks }
+    }
+
+    /// Waits until they are to be looked at; for ever where there are none.
+    async fn due(&mut self) {
+        if self.watch.is_empty() {
+            return std::future::pending().await;
+        }
+        self.looks.tick().await;
     }
 }
 

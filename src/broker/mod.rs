@@ -3,8 +3,10 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
+mod layers;
 mod pulse;
 
+pub use layers::Watch;
 pub use pulse::Pulse;
 
 use crate::api::{Desk, Port};
@@ -101,6 +103,7 @@ impl Broker {
     pub fn start(config: &Config, inherited: &mut Vec<Inherited>) -> Result<Broker, String> {
         let options = &config.broker;
         let listeners = config.all_listeners();
+        let wrapping = layers::layers(&listeners)?;
         let (mut reservations, mut bridges, mut served) = (Vec::new(), Vec::new(), Vec::new());
         for listener in &listeners {
             let addr = listener.bind.expect("a configuration without an address was refused");
@@ -162,6 +165,7 @@ impl Broker {
             sources,
             reservations,
         };
+        broker.tell(|| Command::Layers(wrapping.clone()));
         broker.listen(config, &bridges)?;
         Ok(broker)
     }
@@ -233,6 +237,22 @@ impl Broker {
             self.connectors.adopt(policy.clone()).await;
             self.tell(|| Command::Policy(policy.clone()));
         }
+    }
+
+    /// Reads the files of TLS again; they hold, with the other terms of TLS and WebSocket, for connections that come
+    /// from now on.
+    ///
+    /// # Errors
+    /// One line: what is wrong, and where. Then nothing has changed.
+    pub fn reload_layers(&self, config: &Config) -> Result<(), String> {
+        let layers = layers::layers(&config.all_listeners())?;
+        self.tell(|| Command::Layers(layers.clone()));
+        Ok(())
+    }
+
+    /// The files that TLS is served with.
+    pub fn watch(&self, config: &Config) -> Watch {
+        Watch::new(&config.all_listeners())
     }
 
     /// Resolves with the reason when a shard ends that was not told to.

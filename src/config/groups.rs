@@ -4,8 +4,9 @@ use super::fault::UNKNOWN;
 use super::keys::{KEYS, Key, LIVE, RESTART, keys, names, nearest, number};
 use super::value::{Field, Kind, Value};
 use super::{Changes, Config, Fault, MqttOptions, Origin};
-use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX, MOUNTPOINT_BYTES_MAX};
+use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX, MOUNTPOINT_BYTES_MAX, WS_PATH_BYTES_MAX};
 use crate::listener::{self, Listener, mount};
+use crate::transport::{ClientCertificates, NameFrom};
 use std::net::SocketAddr;
 
 /// The section of listeners.
@@ -34,7 +35,7 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
     "bind" bind RESTART Kind::Bind,
         "Address and port that it serves. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
     "kind" kind RESTART names!(listener::Kind),
-        "What it speaks below MQTT.";
+        "What it speaks below MQTT: nothing but TCP, TLS, WebSocket, or WebSocket in TLS.";
     "backlog" socket.backlog RESTART number("connections", 0, 65_535),
         "Connections that may wait to be accepted, for each shard. The kernel cuts it to `net.core.somaxconn`. 0: `broker.backlog`.";
     "nodelay" socket.nodelay RESTART Kind::Flag,
@@ -67,6 +68,28 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "With `proxy_protocol`: networks and addresses of the proxies; others are closed at once.";
     "proxy_timeout_s" proxy_timeout_s LIVE number("seconds", 1, 3_600),
         "With `proxy_protocol`: a connection without a whole header is closed after this time.";
+    "certificate" tls.certificates LIVE Kind::Texts("paths of files"),
+        "Of `tls` and `wss`: files with a chain of certificates each, in PEM. A client gets the first that has the name it asks for (SNI), else the first. All files of a listener are read again on SIGHUP, when asked over HTTP, and when one has changed; connections stay, and with a fault in a file the old ones stay in use.";
+    "key" tls.keys LIVE Kind::Texts("paths of files"),
+        "The private key of each file of `certificate`, at the same place, in PEM and without a passphrase.";
+    "tls_min" tls.version_min LIVE names!(listener::TlsVersion),
+        "The oldest TLS that is spoken.";
+    "client_certificate" tls.clients LIVE names!(ClientCertificates),
+        "Whether a client is asked for a certificate: never, or it may show one, or it must. One that is shown must be signed by `ca`.";
+    "ca" tls.authorities LIVE Kind::Texts("paths of files"),
+        "Certificates of the authorities that sign those of clients, in PEM.";
+    "crl" tls.revoked LIVE Kind::Texts("paths of files"),
+        "Lists of clients' certificates that were revoked, in PEM; with any, each authority must have one.";
+    "username_from" tls.username LIVE names!(NameFrom),
+        "What of a client's certificate is its user name, whatever CONNECT says: the common name, the distinguished name, or the first alternative name. It needs no password. A certificate without it is refused.";
+    "client_id_from" tls.client_id LIVE names!(NameFrom),
+        "The same for its client identifier.";
+    "path" websocket.path LIVE Kind::Text { bytes_max: WS_PATH_BYTES_MAX },
+        "Of `ws` and `wss`: the path that clients ask for. Empty: any.";
+    "origins" websocket.origins LIVE Kind::Texts("origins"),
+        "Of `ws` and `wss`: web pages that may connect, such as `https://example.org`; programs, which send no origin, always may. Empty: all.";
+    "max_frame_bytes" websocket.frame_bytes_max LIVE number("bytes", 1_024, 1 << 40),
+        "Of `ws` and `wss`: the largest frame. A larger one is answered with the close code 1009.";
 };
 
 /// A listener as the documentation shows it.
@@ -262,6 +285,9 @@ impl Config {
             }
             if let Err(what) = mount::check(&listener.mountpoint) {
                 fault(format!("{key}.mountpoint"), what);
+            }
+            if let Some((name, what)) = listener.kind.has_tls().then(|| listener.tls.fault()).flatten() {
+                fault(format!("{key}.{name}"), what);
             }
             let Some(bind) = listener.bind else {
                 fault(format!("{key}.bind"), "expected an address with a port, got none".to_owned());

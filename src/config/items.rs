@@ -3,6 +3,7 @@
 use crate::api::{Secret, User};
 use crate::limits::{HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX};
 use crate::listener::Network;
+use std::path::PathBuf;
 
 /// One of them: how it is read and shown.
 pub(super) trait Item: Sized {
@@ -48,6 +49,35 @@ impl Item for Network {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+/// A path of a file.
+impl Item for PathBuf {
+    fn read(text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() || text.ends_with('/') {
+            return Err(format!("expected paths of files, got {text:?}"));
+        }
+        Ok(text.into())
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+/// An origin of web pages.
+impl Item for String {
+    fn read(text: &str) -> Result<String, String> {
+        let fits = text.len() <= HTTP_TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits && text.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/')) {
+            return Ok(text.to_owned());
+        }
+        Err(format!("expected origins such as \"https://example.org\", got {text:?}"))
+    }
+
+    fn show(&self) -> String {
+        self.clone()
     }
 }
 

@@ -183,7 +183,7 @@ d = 1
     let lines = parse(text).unwrap_err();
     let starts = [
         "x.toml:9: listeners.d: unknown key",
-        "x.toml:3: listeners.a.kind: expected one of \"tcp\", got \"udp\"",
+        "x.toml:3: listeners.a.kind: expected one of \"tcp\", \"tls\", \"ws\", \"wss\", got \"udp\"",
         "x.toml:4: listeners.a.bakclog: unknown key; did you mean listeners.a.backlog?",
         "x.toml:6: listeners.b c.bind: expected a name of 1 to 64 letters, digits, `_` and `-` for it",
         "x.toml:7: listeners.c: expected keys, got none",

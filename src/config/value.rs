@@ -5,6 +5,7 @@ use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
 use crate::listener;
 use crate::log::{Format, Level, Rotation};
+use crate::transport::{ClientCertificates, NameFrom};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -206,7 +207,8 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth listener::Kind);
+choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
+choice_fields!(listener::Kind listener::TlsVersion ClientCertificates NameFrom);
 
 impl Field for bool {
     fn show(&self) -> Value {

@@ -7,6 +7,9 @@ mod network;
 pub mod proxy;
 
 pub use network::{Access, Network};
+mod layers;
+
+pub use layers::{TlsOptions, TlsVersion, WebSocketOptions};
 
 use crate::io::SocketOptions;
 use crate::session::Options;
@@ -19,11 +22,28 @@ pub enum Kind {
     /// TCP.
     #[default]
     Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket in TLS.
+    Wss,
 }
 
 impl Kind {
     /// Each value with its name in a configuration.
-    pub const NAMES: &[(&'static str, Kind)] = &[("tcp", Kind::Tcp)];
+    pub const NAMES: &[(&'static str, Kind)] =
+        &[("tcp", Kind::Tcp), ("tls", Kind::Tls), ("ws", Kind::Ws), ("wss", Kind::Wss)];
+
+    /// Whether it needs certificates.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Kind::Tls | Kind::Wss)
+    }
+
+    /// Whether it begins with a request of HTTP.
+    pub fn has_websocket(self) -> bool {
+        matches!(self, Kind::Ws | Kind::Wss)
+    }
 
     /// Its name in a configuration.
     pub fn name(self) -> &'static str {
@@ -58,6 +78,10 @@ pub struct Listener {
     pub proxy_from: Vec<Network>,
     /// Seconds within which it must have come.
     pub proxy_timeout_s: u32,
+    /// TLS, for kinds that have it.
+    pub tls: TlsOptions,
+    /// WebSocket, for kinds that have it.
+    pub websocket: WebSocketOptions,
 }
 
 impl Listener {
@@ -76,6 +100,8 @@ impl Listener {
             proxy_protocol: false,
             proxy_from: Vec::new(),
             proxy_timeout_s: 3,
+            tls: TlsOptions::default(),
+            websocket: WebSocketOptions::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::listener::Entrance;
 use crate::map::Slot;
 use crate::session::Options;
 use crate::stats::{Counters, Ledger, Memory};
+use crate::transport::Layers;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -20,6 +21,8 @@ pub enum Command {
         /// Told the listener's number and how it went.
         reply: Sender<(u16, Option<std::io::Error>)>,
     },
+    /// TLS and WebSocket of each listener, by its number, for connections that come from now on.
+    Layers(Vec<Layers>),
     /// New options hold from now on, and what listeners are told: as many as there were, in the same order.
     Reload(Box<Options>, Vec<Entrance>),
     /// Another policy holds from now on.

@@ -13,6 +13,7 @@ use crate::limits::{HAND_OVERS_MAX, PACKET_BYTES_MAX};
 use crate::session::{Accepted, Entry, Link, Refusal, Session};
 use crate::session::{answer_terms, check_connect, connack_properties};
 use crate::time::Moment;
+use crate::transport::PeerNames;
 
 /// Refusals of a client for who it is.
 const DENIED: &[ReasonCode] = &[
@@ -50,6 +51,8 @@ impl<I: Io<Handover>> Shard<I> {
         rest: &[u8],
         behind: &[u8],
     ) -> Result<Next, Fault> {
+        let names = self.local.conns.get(conn).and_then(|c| c.transport.as_ref()?.names().cloned());
+        let connect = &named(connect, names.as_ref());
         let version = connect.version;
         let terms = answer_terms(connect);
         self.local.with_link(conn, |c, _| {
@@ -75,6 +78,11 @@ impl<I: Io<Handover>> Shard<I> {
         let key = self.local.keyed.key(client_id);
         let home = self.home(key);
         if home != self.me {
+            if self.local.conns.get(conn).is_some_and(|c| c.busy || c.has_output()) {
+                // The end of a handshake leaves first.
+                self.wait(conn, Wait::Output);
+                return Ok(Next::Wait);
+            }
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
         let mount = match self.mountpoint_of(listener, client_id, connect.username) {
@@ -216,8 +224,10 @@ impl<I: Io<Handover>> Shard<I> {
         );
         c.enter(Phase::Moving, &mut self.local.gauges);
         c.pending = Vec::new();
-        c.count_moving(bytes.capacity(), &mut self.local.memory);
-        let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer() });
+        let layers = c.transport.as_ref().map_or(0, |transport| transport.bytes());
+        c.count_moving(bytes.capacity() + layers, &mut self.local.memory);
+        let transport = c.take_transport(&mut self.local.memory);
+        let item = Box::new(Handover { bytes, listener: c.listener, peer: c.peer(), transport });
         self.io.hand_over(conn, home, item);
         self.moving += 1;
         if self.moving >= HAND_OVERS_MAX && !self.accept_paused {
@@ -236,6 +246,8 @@ impl<I: Io<Handover>> Shard<I> {
         // What came where it was accepted came to it.
         connection.link.traffic.received(item.bytes.len());
         connection.pending = item.bytes;
+        connection.transport = item.transport;
+        connection.count_transport(&mut self.local.memory);
         self.local.open(conn, connection);
         self.local.counters.hand_overs_in += 1;
         self.decode_pending(conn);
@@ -243,8 +255,12 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// The home shard has no room for a connection.
-    pub(super) fn handle_move_failed(&mut self, conn: Conn, item: &Handover, errno: i32) {
+    pub(super) fn handle_move_failed(&mut self, conn: Conn, item: Handover, errno: i32) {
         self.moving -= 1;
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.transport = item.transport;
+            c.count_transport(&mut self.local.memory);
+        }
         self.local.counters.hand_over_failures += 1;
         // It was not counted, for its home should have done so.
         self.local.counters.packets_in[PacketType::Connect as usize] += 1;
@@ -293,6 +309,7 @@ impl<I: Io<Handover>> Shard<I> {
             // One that takes not even five bytes is closed without a word.
             c.link.push_first(&[connack(p.as_properties()), connack(Properties::EMPTY)], ctx);
         });
+        self.say_close(conn, refusal.code);
         self.shut_gently(conn);
         Next::Gone
     }
@@ -327,6 +344,16 @@ impl<I: Io<Handover>> Shard<I> {
             session.forget_connection(past);
         }
         self.detach(index, end);
+    }
+}
+
+/// A CONNECT with the names of the client's certificate, where its listener takes them from there.
+fn named<'a>(connect: &Connect<'a>, names: Option<&'a PeerNames>) -> Connect<'a> {
+    let Some(names) = names else { return *connect };
+    Connect {
+        client_id: names.client_id.as_deref().unwrap_or(connect.client_id),
+        username: names.username.as_deref().or(connect.username),
+        ..*connect
     }
 }
 

@@ -14,7 +14,9 @@ use crate::session::{Link, Options, Past};
 use crate::stats::{Gauges, Memory};
 use crate::time::Moment;
 use crate::traffic::Traffic;
+use crate::transport::Transport;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +57,12 @@ pub(super) enum Wait {
     FanOut,
     /// A route is full ([`crate::session::QueueFull::Reject`], 3.x); a timer tries again.
     Full,
-    /// It does not read what it is sent.
+    /// It does not read what it is sent, or what it is sent must leave before it moves.
     Output,
     /// Others judge its CONNECT, which lies undecoded until they have, or a timer fires.
     Verdict,
+    /// A step of its TLS handshake waits for its turn.
+    Handshake,
 }
 
 /// What a tick has changed of a connection so far.
@@ -97,16 +101,18 @@ pub(super) struct Connection {
     pub keep_alive_s: u16,
     /// The Topic Alias Maximum that CONNACK told, which holds whatever the options become.
     pub alias_in_max: u16,
-    /// A route is full: until when its publisher is made to wait; else [`Moment::NEVER`].
-    pub full_until: Moment,
+    /// A route is full: until when its publisher is made to wait.
+    pub full_until: Option<Near>,
     /// When the last packet came.
-    pub last_packet: Moment,
-    /// Milliseconds, of which the upper half is of no interest.
-    last_read: u32,
+    pub last_packet: Near,
+    /// When bytes came the last time.
+    last_read: Near,
     /// Reads that followed each other closely.
     streak: u8,
     /// Received and not decoded yet.
     pub pending: Vec<u8>,
+    /// TLS and WebSocket, where its listener has them.
+    pub transport: Option<Box<Transport>>,
     peer: Peer,
     /// Bytes that it owns on the heap, as they were counted last.
     counted: Counted,
@@ -140,6 +146,31 @@ impl Peer {
     }
 }
 
+/// A moment less than 24 days from now, in half the bytes and to two milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Near(NonZeroU32);
+
+impl Near {
+    #[inline]
+    pub fn new(moment: Moment) -> Near {
+        Near(NonZeroU32::MIN | moment.0 as u32)
+    }
+
+    /// Milliseconds from it to now; 0 where it is still to come.
+    #[inline]
+    pub fn since_ms(self, now: Moment) -> u64 {
+        let since = (now.0 as u32).wrapping_sub(self.0.get()).cast_signed();
+        u64::from(since.max(0).unsigned_abs())
+    }
+
+    /// Whether it has come.
+    pub fn has_come(self, now: Moment) -> bool {
+        self == Near::new(now) || self.since_ms(now) > 0
+    }
+}
+
+const _: () = assert!(24 * 86_400 * 1_000 < i32::MAX as u64);
+
 impl Connection {
     /// A connection before its CONNECT, which is counted among the handshakes.
     pub fn new(
@@ -165,11 +196,12 @@ impl Connection {
             bridge: false,
             keep_alive_s: 0,
             alias_in_max: 0,
-            full_until: Moment::NEVER,
-            last_packet: now,
-            last_read: now.0 as u32,
+            full_until: None,
+            last_packet: Near::new(now),
+            last_read: Near::new(now),
             streak: 0,
             pending: Vec::new(),
+            transport: None,
             peer: Peer::new(peer),
             counted: Counted::default(),
             listener,
@@ -249,12 +281,33 @@ impl Connection {
         (self.wait == Wait::Nothing || behind) && !self.ended
     }
 
+    /// Whether it has something that is to be sent.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.link.out.is_empty() || self.transport.as_ref().is_some_and(|t| t.has_output())
+    }
+
     /// Brings the ledger of memory up to date.
     #[inline]
     pub fn count(&mut self, memory: &mut Memory) {
         if self.phase != Phase::Moving {
             self.counted.recount(&mut memory.buffers, self.link.bytes() + self.pending.capacity());
         }
+    }
+
+    /// Brings the ledger of memory up to date with TLS and WebSocket.
+    pub fn count_transport(&mut self, memory: &mut Memory) {
+        if let Some(transport) = &mut self.transport {
+            let bytes = transport.bytes();
+            transport.counted.recount(&mut memory.transports, bytes);
+        }
+    }
+
+    /// Takes its layers away, which are somebody else's to count from now on.
+    pub fn take_transport(&mut self, memory: &mut Memory) -> Option<Box<Transport>> {
+        let mut transport = self.transport.take()?;
+        transport.counted.recount(&mut memory.transports, 0);
+        Some(transport)
     }
 
     /// What it owned goes with it to another shard, in one piece of this many bytes.
@@ -265,14 +318,16 @@ impl Connection {
     /// It is gone, or what it owned is: nothing of it counts any more.
     pub fn uncount(&mut self, memory: &mut Memory) {
         self.counted.recount(&mut memory.buffers, 0);
+        if let Some(transport) = &mut self.transport {
+            transport.counted.recount(&mut memory.transports, 0);
+        }
     }
 
     /// Bytes came.
     pub fn note_read(&mut self, now: Moment) {
-        let now = now.0 as u32;
-        let again = u64::from(now.wrapping_sub(self.last_read)) < ACTIVE_READ_MS;
+        let again = self.last_read.since_ms(now) < ACTIVE_READ_MS;
         self.streak = if again { self.streak.saturating_add(1) } else { 0 };
-        self.last_read = now;
+        self.last_read = Near::new(now);
     }
 }
 
@@ -285,6 +340,8 @@ pub struct Handover {
     pub listener: u8,
     /// The peer's address, or the one for which a proxy speaks.
     pub peer: Option<SocketAddr>,
+    /// TLS and WebSocket, with what was received of them.
+    pub transport: Option<Box<Transport>>,
 }
 
 /// Names a connection in the log.

@@ -62,6 +62,7 @@ impl<I: Io<Handover>> Shard<I> {
                     // Whoever asked may have given up.
                     let _ = reply.send((number, error));
                 }
+                Command::Layers(layers) => self.wrapped.set_layers(layers),
                 Command::Reload(options, entrances) => {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));
                     self.local.options = Rules::new(*options, entrances);

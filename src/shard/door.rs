@@ -73,8 +73,11 @@ impl<I: Io<Handover>> Shard<I> {
         connect: &Connect,
         client_id: &str,
     ) -> Option<Result<(), Refusal>> {
+        // Whoever signed a client's certificate vouches for the name in it.
+        let vouched = |c: &Connection| c.transport.as_ref()?.names()?.username.as_ref().map(|_| ());
         let verdict = match self.verdict_given(conn) {
             Some(verdict) => verdict,
+            None if self.local.conns.get(conn).and_then(vouched).is_some() => Verdict::Known,
             None if self.door.policy.must_wait(connect.username) => self.ask(conn, connect, client_id)?,
             None => Verdict::Silent,
         };

@@ -53,5 +53,6 @@ impl<I: Io<Handover>> Shard<I> {
             + self.desk.bytes()
             + self.watching.bytes()
             + self.door.bytes()
+            + self.wrapped.bytes()
     }
 }

@@ -24,6 +24,7 @@ mod inspect;
 mod listing;
 mod local;
 mod memory;
+mod output;
 mod packets;
 mod publish;
 mod report;
@@ -38,6 +39,7 @@ mod timers;
 mod trace;
 mod waiters;
 mod watch;
+mod wrapped;
 
 pub use command::{Command, Farewell};
 pub use connection::Handover;
@@ -60,7 +62,7 @@ use crate::stats::{Gauges, Part};
 use crate::time::Moment;
 use crate::time::wheel::Wheel;
 use crate::trie::Trie;
-use connection::{Armed, Changed, Phase, Wait};
+use connection::{Armed, Near, Phase, Wait};
 use local::Local;
 use publish::FanOut;
 use rules::Rules;
@@ -141,6 +143,8 @@ pub struct Shard<I: Io<Handover>> {
     watching: watch::Watching,
     door: door::Door,
     drain: Option<drain::Drain>,
+    /// TLS and WebSocket.
+    wrapped: wrapped::Wrapped,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
     moving: usize,
@@ -230,6 +234,7 @@ impl<I: Io<Handover>> Shard<I> {
             watching: watch::Watching::default(),
             door: door::Door::new(parts.policy, parts.ask_login),
             drain: None,
+            wrapped: wrapped::Wrapped::default(),
             sweeping: false,
             moving: 0,
             accept_paused: false,
@@ -279,6 +284,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.cleanup.is_empty()
             && self.scans.is_idle()
             && self.desk.is_idle()
+            && self.wrapped.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
             return Some(self.wheel.next_due());
@@ -299,6 +305,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget = self.tick_deliveries as isize;
         self.run_ready();
         self.lap(Part::Ready);
+        self.run_handshakes();
         self.handle_events();
         self.lap(Part::Events);
         self.drain_data();
@@ -366,7 +373,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.local.counters.hand_overs_out += 1;
                 self.accept_again();
             }
-            Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, &item, errno),
+            Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, *item, errno),
             // A shard opens no connections.
             Event::Woken | Event::Connected { .. } => {}
         }
@@ -381,7 +388,7 @@ impl<I: Io<Handover>> Shard<I> {
         c.busy = false;
         if c.wait == Wait::Output {
             // Its packets lie unread because of us: what it takes is its sign of life.
-            c.last_packet = now;
+            c.last_packet = Near::new(now);
         }
         if error.is_some() {
             c.link.out.clear();
@@ -392,7 +399,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return;
         }
-        let (closing, quiet) = (c.phase == Phase::Closing, c.link.out.is_empty());
+        let (closing, quiet) = (c.phase == Phase::Closing, !c.has_output());
         // Output that was written while the send was under way leaves with this tick.
         self.local.with_link(conn, |_, _| ());
         if closing {
@@ -429,7 +436,7 @@ impl<I: Io<Handover>> Shard<I> {
         match c.phase {
             // A client that closed its side alone still gets its last acknowledgements.
             Phase::Serving => {
-                let quiet = !c.busy && c.link.out.is_empty();
+                let quiet = !c.busy && !c.has_output() && c.transport.is_none();
                 self.lose_connection(conn, sessions::End::Lost, None);
                 if quiet { self.shut(conn, Close::Now) } else { self.shut_gently(conn) }
             }
@@ -462,72 +469,6 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Turn;
         self.ready.push_back(slot);
         true
-    }
-
-    /// Tells the driver to close, once for each way.
-    fn shut(&mut self, conn: Conn, how: Close) {
-        let Some(c) = self.local.conns.get_mut(conn) else { return };
-        c.enter(Phase::Closing, &mut self.local.gauges);
-        if !c.shut {
-            c.shut = true;
-            c.cut = how != Close::Flush;
-            c.pending = Vec::new();
-            if how != Close::Flush {
-                c.link.out.clear();
-            }
-            self.io.close(conn, how);
-        }
-    }
-
-    /// Lets what is written leave, within a bounded time, then closes.
-    fn shut_gently(&mut self, conn: Conn) {
-        let Some(slot) = self.local.conns.slot(conn) else { return };
-        let Some(c) = self.local.conns.get_mut(conn) else { return };
-        if c.shut {
-            return;
-        }
-        c.enter(Phase::Closing, &mut self.local.gauges);
-        c.pending = Vec::new();
-        let quiet = !c.busy && c.link.out.is_empty();
-        self.wheel.insert(self.local.now.plus_ms(CLOSE_FLUSH_MS_MAX), Timer::close(slot));
-        if quiet {
-            self.shut(conn, Close::Flush);
-        }
-    }
-
-    /// Gives the output of dirty connections to the driver, one send each, and counts what they own.
-    fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.local.dirty);
-        for conn in dirty.drain(..) {
-            let Some(c) = self.local.conns.get_mut(conn) else { continue };
-            let changed = std::mem::replace(&mut c.changed, Changed::Nothing);
-            if changed == Changed::Session
-                && let Some(session) = c.session.and_then(|index| self.local.sessions.get_mut(index))
-            {
-                session.count(&mut self.local.memory);
-            }
-            if c.busy || c.shut || c.link.out.is_empty() {
-                c.count(&mut self.local.memory);
-                continue;
-            }
-            c.busy = true;
-            let out = std::mem::take(&mut c.link.out);
-            // What may wait to be sent is bounded far below 4 GiB.
-            c.link.sending = out.len() as u32;
-            c.link.traffic.sent(out.len());
-            let full = c.link.traffic.is_full();
-            c.count(&mut self.local.memory);
-            self.local.counters.sends += 1;
-            if self.watching.is_tracing() {
-                self.trace_output(conn, &out);
-            }
-            self.io.send(conn, out);
-            if full {
-                self.fold_traffic(conn);
-            }
-        }
-        // Output that was written while a send was under way is marked again when that send is done.
-        self.local.dirty = dirty;
     }
 
     fn accept_again(&mut self) {

@@ -1,6 +1,6 @@
 //! From bytes to packets to handlers, and what a fault leads to.
 
-use super::connection::{Phase, Wait, label};
+use super::connection::{Near, Phase, Wait, label};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
@@ -16,7 +16,7 @@ use crate::session::Acked;
 const NOT_FOUND: &str = "expected the packet identifier of a message that is under way";
 
 impl<I: Io<Handover>> Shard<I> {
-    /// Bytes came: decoded where they lie, what is left is kept.
+    /// Bytes came.
     pub(super) fn handle_data(&mut self, conn: Conn, bytes: &[u8]) {
         let now = self.local.now;
         self.local.counters.bytes_in += bytes.len() as u64;
@@ -38,6 +38,14 @@ impl<I: Io<Handover>> Shard<I> {
             let Some(rest) = self.take_proxy_header(conn, bytes) else { return };
             bytes = rest;
         }
+        if self.local.conns.get(conn).is_some_and(|c| c.transport.is_some()) {
+            return self.handle_wrapped(conn, bytes);
+        }
+        self.take_bytes(conn, bytes);
+    }
+
+    /// Bytes of MQTT came: decoded where they lie, what is left is kept.
+    pub(super) fn take_bytes(&mut self, conn: Conn, bytes: &[u8]) {
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         if c.wait != Wait::Nothing {
             c.pending.extend_from_slice(bytes);
@@ -225,7 +233,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.wait = Wait::Output;
             return Ok(Next::Wait);
         }
-        c.last_packet = now;
+        c.last_packet = Near::new(now);
         let packet = decode(c.link.version, bytes).map_err(|e| {
             self.local.counters.decode_errors += 1;
             Fault::of(&e)
@@ -383,6 +391,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.link.push_first(&[disconnect(p.as_properties()), disconnect(Properties::EMPTY)], ctx);
         });
         self.lose_connection(conn, end, Some(code));
+        self.say_close(conn, code);
         self.shut_gently(conn);
     }
 
@@ -428,6 +437,10 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Closes without a word: the peer spoke no MQTT that could be answered.
     pub(super) fn close_silently(&mut self, conn: Conn) {
+        if self.local.conns.get(conn).is_some_and(|c| c.transport.is_some()) {
+            self.say_close(conn, ReasonCode::PROTOCOL_ERROR);
+            return self.shut_gently(conn);
+        }
         self.shut(conn, Close::Reset);
     }
 }

@@ -1,6 +1,6 @@
 //! A PUBLISH and where it goes: planned, room reserved on every target, then delivered here and sent there.
 
-use super::connection::Wait;
+use super::connection::{Near, Wait};
 use super::local::Target;
 use super::sessions::rejects;
 use super::timers::Timer;
@@ -221,7 +221,7 @@ impl<I: Io<Handover>> Shard<I> {
             Routed::Full => Ok(self.refuse_full(conn, p)),
             Routed::Done { any, fan_out } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
-                    c.full_until = Moment::NEVER;
+                    c.full_until = None;
                 }
                 if let (QoS::ExactlyOnce, Some(id), Some(session)) =
                     (p.qos, p.packet_id, self.local.sessions.get_mut(index))
@@ -268,8 +268,8 @@ impl<I: Io<Handover>> Shard<I> {
         if c.link.version == Version::V5 {
             return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full");
         }
-        let until = if c.full_until == Moment::NEVER { now.plus_s(wait_s) } else { c.full_until };
-        if now >= until {
+        let until = c.full_until.unwrap_or_else(|| Near::new(now.plus_s(wait_s)));
+        if until.has_come(now) {
             self.disconnect(
                 conn,
                 ReasonCode::QUOTA_EXCEEDED,
@@ -278,7 +278,7 @@ impl<I: Io<Handover>> Shard<I> {
             );
             return Next::Gone;
         }
-        c.full_until = until;
+        c.full_until = Some(until);
         c.wait = Wait::Full;
         self.wheel.insert(now.plus_ms(FULL_RETRY_MS), Timer::full_route(slot));
         Next::Wait

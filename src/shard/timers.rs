@@ -1,6 +1,6 @@
 //! What happens after a time: keep alive, CONNECT that does not come, sessions that end, closes that hang.
 
-use super::connection::{Phase, Wait};
+use super::connection::{Near, Phase, Wait};
 use super::sessions::End;
 use super::{Handover, Shard};
 use crate::auth::Verdict;
@@ -101,12 +101,14 @@ impl<I: Io<Handover>> Shard<I> {
             Kind::KeepAlive if c.phase == Phase::Serving => {
                 // A connection that we do not decode is not silent; one that does not read is.
                 if !matches!(c.wait, Wait::Nothing | Wait::Output) {
-                    c.last_packet = now;
+                    c.last_packet = Near::new(now);
                 }
-                let due = c.last_packet.plus_ms(c.keep_alive_ms(self.local.options.of(c.listener)));
-                if due > now {
+                let silent_ms = c.last_packet.since_ms(now);
+                let keep_alive_ms = c.keep_alive_ms(self.local.options.of(c.listener));
+                let left_ms = keep_alive_ms.saturating_sub(silent_ms);
+                if left_ms > 0 {
                     self.shrink(conn);
-                    self.insert_timer(due, timer);
+                    self.insert_timer(now.plus_ms(left_ms), timer);
                     return;
                 }
                 self.local.counters.keep_alive_timeouts += 1;

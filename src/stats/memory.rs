@@ -89,6 +89,7 @@ memory! {
     Own Connection slots "The driver's table of connections.",
     Own Connection timers "The timer wheel: a keep alive of each connection, mostly.",
     Own Connection buffers "What connections received and did not decode, wrote and did not send, and topic aliases.",
+    Own Connection transports "TLS and WebSocket of connections: keys, and what is not complete or not sent.",
     Own Session sessions "The table of sessions.",
     Own Session client_ids "Client identifiers.",
     Own Session clients "The index of sessions by client identifier.",

@@ -68,7 +68,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
         method: "POST",
         path: "/reload",
         name: "set_reload",
-        about: "Changes settings on all shards at once, all of them or none.",
+        about: "Changes settings on all shards at once, all of them or none. Without any, certificates and what belongs to \
+                them are read again.",
         body: Some(CHANGE),
         answer: CHANGED,
         serve: || post(change),

@@ -1,0 +1,132 @@
+//! The request by which HTTP becomes WebSocket [RFC 6455, 4.2], and the answer.
+
+use crate::limits::WS_HEADERS_MAX;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use std::fmt::Write;
+
+/// What the key of a request is hashed with [RFC 6455, 1.3].
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Names of MQTT [MQTT-6.0.0-3], and older ones.
+const PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1.1", "mqttv3.1"];
+
+/// What a listener asks of an upgrade request.
+#[derive(Clone, Debug)]
+pub struct WebSocketTerms {
+    /// The path; empty takes every one.
+    pub path: String,
+    /// Origins of web pages that may connect; empty takes every one. Who sends none is no web page.
+    pub origins: Vec<String>,
+    /// Bytes of one frame at most.
+    pub frame_bytes_max: u64,
+}
+
+/// A request that is not granted.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub status: &'static str,
+    pub headers: &'static str,
+    pub text: String,
+}
+
+fn refuse(status: &'static str, text: impl Into<String>) -> Refusal {
+    let headers =
+        if status.starts_with("426") { "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" } else { "" };
+    Refusal { status, headers, text: text.into() }
+}
+
+/// The headers of a request that count.
+#[derive(Default)]
+struct Headers<'a> {
+    host: bool,
+    upgrade: bool,
+    connection: bool,
+    version: Option<&'a str>,
+    key: Option<&'a str>,
+    origin: Option<&'a str>,
+    protocol: Option<&'static str>,
+}
+
+/// Reads a request, from its first line to the empty one, and answers it.
+pub(super) fn read_upgrade(head: &[u8], terms: &WebSocketTerms) -> Result<String, Refusal> {
+    let mut room = [httparse::EMPTY_HEADER; WS_HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut room);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(refuse("400 Bad Request", "expected a request of HTTP")),
+        Err(httparse::Error::TooManyHeaders) => {
+            let text = format!("expected at most {WS_HEADERS_MAX} headers");
+            return Err(refuse("431 Request Header Fields Too Large", text));
+        }
+        Err(error) => {
+            return Err(refuse("400 Bad Request", format!("expected a request of HTTP: {error}")));
+        }
+    }
+    if request.method != Some("GET") {
+        return Err(refuse("405 Method Not Allowed", "expected GET"));
+    }
+    let path = request.path.unwrap_or_default();
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    if !terms.path.is_empty() && path != terms.path {
+        return Err(refuse("404 Not Found", format!("expected the path {}", terms.path)));
+    }
+    let headers = headers(request.headers)?;
+    if request.version != Some(1) || !headers.host {
+        return Err(refuse("400 Bad Request", "expected HTTP/1.1 with a Host"));
+    }
+    if !headers.upgrade || !headers.connection {
+        return Err(refuse("426 Upgrade Required", "expected Upgrade: websocket and Connection: Upgrade"));
+    }
+    if headers.version != Some("13") {
+        return Err(refuse("426 Upgrade Required", "expected Sec-WebSocket-Version: 13"));
+    }
+    let key = headers.key.filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
+    let key = key.ok_or_else(|| refuse("400 Bad Request", "expected a Sec-WebSocket-Key of 16 bytes"))?;
+    let known = |origin: &str| terms.origins.iter().any(|known| known.eq_ignore_ascii_case(origin));
+    if let Some(origin) = headers.origin.filter(|origin| !terms.origins.is_empty() && !known(origin)) {
+        let text = format!("expected one of the origins of this listener, got {}", origin.escape_default());
+        return Err(refuse("403 Forbidden", text));
+    }
+    // [MQTT-6.0.0-3], [MQTT-6.0.0-4]
+    let protocol = headers.protocol.ok_or_else(|| {
+        refuse("400 Bad Request", format!("expected a Sec-WebSocket-Protocol of {}", PROTOCOLS.join(", ")))
+    })?;
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
+    let mut answer =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".to_owned();
+    let accept = STANDARD.encode(hash);
+    // Writing to a String does not fail.
+    let _ = write!(answer, "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n");
+    Ok(answer)
+}
+
+fn headers<'a>(all: &[httparse::Header<'a>]) -> Result<Headers<'a>, Refusal> {
+    let mut headers = Headers::default();
+    for header in all {
+        let Ok(value) = std::str::from_utf8(header.value) else { continue };
+        let value = value.trim();
+        let mut tokens = value.split(',').map(str::trim);
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is("Host") {
+            headers.host = true;
+        } else if is("Upgrade") {
+            headers.upgrade |= tokens.any(|token| token.eq_ignore_ascii_case("websocket"));
+        } else if is("Connection") {
+            headers.connection |= tokens.any(|token| token.eq_ignore_ascii_case("upgrade"));
+        } else if is("Sec-WebSocket-Version") {
+            headers.version = Some(value);
+        } else if is("Sec-WebSocket-Key") {
+            if headers.key.replace(value).is_some() {
+                return Err(refuse("400 Bad Request", "expected one Sec-WebSocket-Key"));
+            }
+        } else if is("Origin") {
+            headers.origin = Some(value);
+        } else if is("Sec-WebSocket-Protocol") {
+            // The client's order counts.
+            let known = tokens.find_map(|token| PROTOCOLS.iter().find(|known| **known == token));
+            headers.protocol = headers.protocol.or(known.copied());
+        }
+    }
+    Ok(headers)
+}
