@@ -123,4 +123,17 @@ macro_rules! targets {
     };
 }
 
-targets!(decode_v5, decode_v311, decode_v31, properties, topic, trie, shard, config, proxy);
+targets!(
+    decode_v5,
+    decode_v311,
+    decode_v31,
+    properties,
+    topic,
+    trie,
+    shard,
+    config,
+    proxy,
+    upgrade,
+    websocket,
+    tls
+);

@@ -10,6 +10,7 @@ mod properties;
 mod proxy;
 mod shard;
 mod topic;
+mod transport;
 mod trie;
 
 use ringmq::codec::Version;
@@ -30,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "shard", body: shard::target },
     Target { name: "config", body: config::target },
     Target { name: "proxy", body: proxy::target },
+    Target { name: "upgrade", body: transport::upgrade },
+    Target { name: "websocket", body: transport::frames },
+    Target { name: "tls", body: transport::records },
 ];
 
 /// Runs a target once.
