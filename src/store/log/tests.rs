@@ -53,6 +53,22 @@ fn an_open_writes_nothing_and_starts_are_counted_by_commits() {
     assert_eq!(open(&disk).starts(), 2);
 }
 
+/// A file that version 1 wrote: it opens, or the version counts up and this file is upgraded.
+#[test]
+fn a_file_of_version_1_can_be_read() {
+    let disk = SimDisk::new();
+    drop(disk.create(&name_of(1)).unwrap());
+    disk.edit(&name_of(1), |bytes| *bytes = include_bytes!("../../../tests/store/v1.log").to_vec());
+    let mut engine = open(&disk);
+    assert_eq!((engine.starts(), engine.damages.len()), (2, 0));
+    let lines = "meta ban/c why\nqueue 1 4 own Some(\"9 shared\")\nqueue 2 4 own Some(\"9 shared\")";
+    let text = dump(&mut engine);
+    for line in lines.lines().chain(["queue 1 7 alone None", "retained t/x kept", "session 1 state of 1"]) {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(engine.figures().entries, 3);
+}
+
 /// What lives long is not written again and again, and what is garbage goes.
 #[test]
 fn a_queue_that_moves_on_needs_a_bounded_disk() {
