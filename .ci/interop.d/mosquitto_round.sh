@@ -5,7 +5,9 @@ port=$1 version=$2 prefix=$3
 # shellcheck source=.ci/interop.d/shell.sh
 . "$(dirname "$0")/shell.sh"
 declare -A names=([3.1]=mqttv31 [3.1.1]=mqttv311 [5.0]=mqttv5)
-common=(-h 127.0.0.1 -p "$port" -V "${names[$version]}")
+common=(-h localhost -p "$port" -V "${names[$version]}")
+# LAYERS: tcp (the default) or tls; CHAIN: the certificate of localhost.
+if [ "${LAYERS:-tcp}" = tls ]; then common+=(--cafile "$CHAIN"); fi
 v5() { [ "$version" = 5.0 ]; }
 
 publish() { timeout 30 mosquitto_pub "${common[@]}" "$@" || fail "mosquitto_pub $*: ended with $?"; }

@@ -2,11 +2,16 @@
 
 import { createRequire } from 'node:module';
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 
 const [port, version, prefix, folder] = process.argv.slice(2);
 const mqtt = createRequire(`${folder}/`)('mqtt');
 const V5 = version === '5.0';
 const TIMEOUT_MS = 30_000;
+// LAYERS: tcp (the default), tls, ws or wss; CHAIN: the certificate of localhost.
+const LAYERS = process.env.LAYERS ?? 'tcp';
+const ca = LAYERS === 'tls' || LAYERS === 'wss' ? readFileSync(process.env.CHAIN) : undefined;
+const protocol = LAYERS.startsWith('ws') ? LAYERS : LAYERS === 'tls' ? 'mqtts' : 'mqtt';
 
 // A client that keeps what it gets, and never connects again by itself.
 class Peer {
@@ -16,7 +21,7 @@ class Peer {
     peer.waiting = [];
     peer.takers = [];
     const options = {
-      host: '127.0.0.1', port: Number(port), clientId: name === '' ? '' : `${prefix}-${name}`, clean,
+      host: 'localhost', protocol, ca, path: '/mqtt', port: Number(port), clientId: name === '' ? '' : `${prefix}-${name}`, clean,
       reconnectPeriod: 0, resubscribe: false, keepalive: 30, connectTimeout: TIMEOUT_MS,
       protocolVersion: V5 ? 5 : 4, ...more,
     };

@@ -1,5 +1,9 @@
-"""A round with Python's paho-mqtt: paho_mqtt.py PORT 3.1.1|5.0 PREFIX"""
+"""A round with Python's paho-mqtt: paho_mqtt.py PORT 3.1.1|5.0 PREFIX
 
+LAYERS: tcp (the default), tls, ws or wss; CHAIN: the certificate of localhost.
+"""
+
+import os
 import queue
 import socket
 import sys
@@ -14,6 +18,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 PORT, VERSION, PREFIX = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 V5 = VERSION == "5.0"
 TIMEOUT = 30
+LAYERS = os.environ.get("LAYERS", "tcp")
 
 
 def same(what, expected, got):
@@ -44,8 +49,11 @@ class Peer:
             client_id=name,
             protocol=mqtt.MQTTv5 if V5 else mqtt.MQTTv311,
             reconnect_on_failure=False,
+            transport="websockets" if LAYERS.startswith("ws") else "tcp",
             **extra,
         )
+        if LAYERS in ("tls", "wss"):
+            self.client.tls_set(ca_certs=os.environ["CHAIN"])
         self.client.on_message = lambda _c, _u, message: self.messages.put(message)
         self.client.on_connect = lambda _c, _u, flags, code, props: self.connected.put((flags, code, props))
         self.client.on_subscribe = lambda _c, _u, mid, codes, _p: self.answers.put((mid, codes))
@@ -59,7 +67,7 @@ class Peer:
             if lasting:
                 props.SessionExpiryInterval = 300
             options = {"clean_start": clean, "properties": props}
-        self.client.connect("127.0.0.1", PORT, keepalive=30, **options)
+        self.client.connect("localhost", PORT, keepalive=30, **options)
         self.client.loop_start()
         self.flags, code, self.properties = self.connected.get(timeout=TIMEOUT)
         same(f"{name}: CONNACK", "Success", str(code))
@@ -106,7 +114,9 @@ class Peer:
     def die(self):
         """Ends the connection without a DISCONNECT."""
         self.client.loop_stop()
-        self.client.socket().shutdown(socket.SHUT_RDWR)
+        # The descriptor itself, which is a socket whatever stands above it.
+        with socket.socket(fileno=os.dup(self.client.socket().fileno())) as beneath:
+            beneath.shutdown(socket.SHUT_RDWR)
 
 
 def qos_both_ways():
