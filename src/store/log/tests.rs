@@ -15,7 +15,7 @@ fn open(disk: &SimDisk) -> LogEngine {
 }
 
 fn refused(disk: &SimDisk) -> Fault {
-    LogEngine::on(Box::new(disk.clone()), SMALL).err().expect("it is refused")
+    LogEngine::on(Box::new(disk.clone()), SMALL).expect_err("it is refused")
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_folder_has_one_owner_and_keeps_what_it_is_given() {
     let path = std::env::temp_dir().join(format!("ringmq-store-{}", std::process::id()));
     let mut engine = LogEngine::open(&path).unwrap();
     engine.commit(&[push(1, 1, "a")]).unwrap();
-    let fault = LogEngine::open(&path).err().expect("the folder is taken");
+    let fault = LogEngine::open(&path).expect_err("the folder is taken");
     assert_eq!(fault.kind, FaultKind::Busy);
     assert!(fault.text.contains("another process has the store"), "{fault}");
     drop(engine);
