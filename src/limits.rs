@@ -214,6 +214,10 @@ pub const HTTP_JWT_LEEWAY_S: u64 = 60;
 pub const AUTH_PASSWORD_FILE_BYTES_MAX: usize = u32::MAX as usize;
 /// Bytes of a user name in a password file or a list of rules at most.
 pub const AUTH_NAME_BYTES_MAX: usize = 4_096;
+/// Rules of an ACL file at most.
+pub const ACL_RULES_MAX: usize = 1_000_000;
+/// Subscriptions that one tick looks at again after the rules changed, and sessions.
+pub const TICK_REVIEWS_MAX: usize = 1_024;
 /// KiB that the check of an Argon2 hash may use; passes times KiB may be four times that.
 pub const AUTH_ARGON2_KIB_MAX: u32 = 1 << 20;
 /// Rounds of a PBKDF2 hash at most.

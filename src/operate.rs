@@ -150,9 +150,8 @@ fn announce_access(config: &Config, broker: &Broker) {
         }
         (true, _) => tracing::info!("MQTT is open to clients of this machine, where alone it listens"),
     }
-    match broker.sources() {
-        "" => tracing::info!("no source of users is configured (section auth)"),
-        sources => tracing::info!("users are known by {sources}"),
+    for line in broker.access() {
+        tracing::info!("{line}");
     }
 }
 

@@ -135,5 +135,7 @@ targets!(
     proxy,
     upgrade,
     websocket,
-    tls
+    tls,
+    passwords,
+    acl
 );

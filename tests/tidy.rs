@@ -29,6 +29,8 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     ("rate", "time"),
     ("time", "limits"),
     ("time", "heap"),
+    // Rules are about QoS.
+    ("auth", "message"),
     // A router delivers into sessions.
     ("router", "session"),
     // A listener has rules of its own for its clients.

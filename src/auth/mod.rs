@@ -4,12 +4,16 @@
 //! **Who may connect.** Each source that is configured answers for a login: it vouches for it, refuses it, or has
 //! nothing to say. The first that does not keep silent decides. Where all keep silent, the client is anonymous if it
 //! has no credentials or no source is configured, and is refused otherwise.
+//!
+//! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]).
 
+pub mod acl;
 mod aging;
 mod backoff;
 pub mod hash;
 pub mod passwords;
 
+pub use acl::{Acl, Client, Deed};
 pub use aging::Aging;
 pub use backoff::Backoff;
 pub use passwords::Passwords;
@@ -22,6 +26,26 @@ use std::path::{Path, PathBuf};
 pub struct AuthOptions {
     /// Users with hashes of their passwords.
     pub password_file: Option<PathBuf>,
+    /// Rules about publishing and subscribing.
+    pub acl_file: Option<PathBuf>,
+    /// What happens to a client that does what it may not.
+    pub deny_action: DenyAction,
+}
+
+/// What happens to a client that does what it may not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DenyAction {
+    /// It is told so, where its version has a way to.
+    #[default]
+    Ignore,
+    /// Its connection ends.
+    Disconnect,
+}
+
+impl DenyAction {
+    /// Each value with its name in a configuration.
+    pub const NAMES: &[(&'static str, DenyAction)] =
+        &[("ignore", DenyAction::Ignore), ("disconnect", DenyAction::Disconnect)];
 }
 
 /// A client that wants to connect.
@@ -59,6 +83,10 @@ pub enum Verdict {
 pub struct Policy {
     /// Users with hashes of their passwords.
     pub passwords: Option<Passwords>,
+    /// Rules; without them whoever is let in may do everything.
+    pub acl: Option<Acl>,
+    /// What happens to a client that does what it may not.
+    pub deny_action: DenyAction,
 }
 
 impl Policy {
@@ -71,7 +99,14 @@ impl Policy {
             None => None,
             Some(path) => Some(read("auth.password_file", path, Passwords::read)?),
         };
-        Ok(Policy { passwords })
+        let acl = match &options.acl_file {
+            None => None,
+            Some(path) => {
+                let name = path.to_string_lossy();
+                Some(read("auth.acl_file", path, |text| Acl::read(&name, &text))?)
+            }
+        };
+        Ok(Policy { passwords, acl, deny_action: options.deny_action })
     }
 
     /// Whether nobody is asked who a client is.
@@ -84,9 +119,30 @@ impl Policy {
         self.passwords.is_some() && username.is_some()
     }
 
-    /// What it asks, in words for the log.
-    pub fn describe(&self) -> String {
-        self.passwords.as_ref().map_or_else(String::new, |passwords| format!("{} passwords", passwords.len()))
+    /// Whom it lets do what, in words for the log.
+    pub fn describe(&self) -> Vec<String> {
+        vec![
+            match &self.passwords {
+                None => "no source of users is configured (auth.password_file)".to_owned(),
+                Some(passwords) => {
+                    format!("{} users are known by their passwords (auth.password_file)", passwords.len())
+                }
+            },
+            match &self.acl {
+                None => {
+                    "whoever is let in may publish and subscribe to everything (no auth.acl_file)".to_owned()
+                }
+                Some(acl) => {
+                    format!("{} rules say who may do what, all else is denied (auth.acl_file)", acl.len())
+                }
+            },
+        ]
+    }
+
+    /// Whether a user that was known by name is so no more.
+    pub fn has_lost(&self, username: Option<&str>) -> bool {
+        let (Some(passwords), Some(name)) = (&self.passwords, username) else { return false };
+        passwords.hash_of(name).is_none()
     }
 }
 

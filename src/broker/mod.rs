@@ -48,8 +48,8 @@ pub struct Broker {
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
     connectors: Connectors,
-    /// Who vouches for clients, in words.
-    sources: String,
+    /// Whom the policy of the start lets do what, in words.
+    access: Vec<String>,
     /// Keep other processes from sharing our ports.
     reservations: Vec<Reservation>,
 }
@@ -127,7 +127,7 @@ impl Broker {
         check_addresses(config, &listeners, &mut chosen)?;
         let (alarm, failed) = watch::channel(None);
         let policy = Arc::new(Policy::load(&config.auth)?);
-        let sources = policy.describe();
+        let access = policy.describe();
         let connectors = Connectors::start(policy.clone())?;
         let gather = |chosen: &Chosen| Crew::gather(config, &gates, chosen, &alarm, &policy, &connectors);
         let crew = match gather(&chosen) {
@@ -162,7 +162,7 @@ impl Broker {
             failed,
             desk,
             connectors,
-            sources,
+            access,
             reservations,
         };
         broker.tell(|| Command::Layers(wrapping.clone()));
@@ -223,9 +223,9 @@ impl Broker {
         &self.description
     }
 
-    /// Who vouched for clients at the start, in words; empty where nobody did.
-    pub fn sources(&self) -> &str {
-        &self.sources
+    /// Whom the policy of the start lets do what, in words.
+    pub fn access(&self) -> &[String] {
+        &self.access
     }
 
     /// Options of the sessions, what listeners can be told, and a policy where there is another one, hold from now

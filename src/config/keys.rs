@@ -6,6 +6,7 @@ use super::Config;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use super::value::{Field, Kind, Value};
 use crate::api::Auth;
+use crate::auth::DenyAction;
 use crate::limits::{HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
 use crate::log::{Format, Level, Rotation};
 
@@ -173,6 +174,11 @@ pub const KEYS: &[Key] = keys! {
 
     "auth.password_file" auth.password_file LIVE Kind::Path,
         "A file with a line `NAME:HASH` for each user, which `ringmq passwd` maintains; files of `mosquitto_passwd` are read as they are. SIGHUP and a reload over HTTP read it again. Empty: none.";
+
+    "auth.acl_file" auth.acl_file LIVE Kind::Path,
+        "Rules about who may publish and subscribe to what; the first that applies decides, and what none applies to is denied. A file whose name ends in `.toml` is read as etc/acl.toml explains, any other as the `acl_file` of mosquitto. SIGHUP and a reload over HTTP read it again, and end subscriptions that are not allowed any more. Empty: whoever is let in may do everything.";
+    "auth.deny_action" auth.deny_action LIVE names!(DenyAction),
+        "What happens to a client that publishes or subscribes where it may not. `ignore` tells it (5.0: 0x87; 3.x: 0x80 in SUBACK, and PUBACK or PUBREC as ever), `disconnect` ends its connection.";
 
     "node.id" node.id RESTART number("", 1, 65_535),
         "The number of this broker, which tools see in the HTTP API.";

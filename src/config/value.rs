@@ -3,6 +3,7 @@
 use super::items::Item;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
+use crate::auth::DenyAction;
 use crate::listener;
 use crate::log::{Format, Level, Rotation};
 use crate::transport::{ClientCertificates, NameFrom};
@@ -207,7 +208,7 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
+choice_fields!(DenyAction QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
 choice_fields!(listener::Kind listener::TlsVersion ClientCertificates NameFrom);
 
 impl Field for bool {

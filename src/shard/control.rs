@@ -42,6 +42,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.take_scan_replies();
         self.run_scans();
         self.run_desk();
+        self.review();
         self.wake_waiters();
         self.go_on_draining();
     }

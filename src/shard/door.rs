@@ -20,7 +20,9 @@ pub type AskLogin = Box<dyn Fn(Login, Slot) + Send>;
 
 /// What a shard needs to let clients in.
 pub(super) struct Door {
-    policy: Arc<Policy>,
+    pub policy: Arc<Policy>,
+    /// The next session whose subscriptions are looked at again, while the rules have changed.
+    pub review: Option<u32>,
     /// None where nobody judges, such as in a simulation: every verdict is then that there is no answer.
     ask: Option<AskLogin>,
     /// CONNECTs that wait.
@@ -40,13 +42,18 @@ struct Waiting {
 
 impl Door {
     pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>) -> Door {
-        Door { policy, ask, waiting: Map::default(), loopback: Vec::new() }
+        Door { policy, review: None, ask, waiting: Map::default(), loopback: Vec::new() }
     }
 
     /// Bytes that it holds; the policy belongs to all shards.
     pub fn bytes(&self) -> usize {
         let ids = self.waiting.values().map(|w| allocated(w.client_id.len())).sum::<usize>();
         map_bytes::<Slot, Waiting>(self.waiting.capacity()) + ids + self.loopback.capacity()
+    }
+
+    /// Whether nothing is left that the next tick could do.
+    pub fn is_idle(&self) -> bool {
+        self.review.is_none()
     }
 
     /// A listener is open.
@@ -82,7 +89,7 @@ impl<I: Io<Handover>> Shard<I> {
             None => Verdict::Silent,
         };
         self.local.counters.authentications += 1;
-        Some(self.judge(conn, connect, verdict))
+        Some(self.judge(conn, connect, verdict).and_then(|()| self.admit_will(conn, connect, client_id)))
     }
 
     /// The verdict that a CONNECT has waited for.
@@ -203,5 +210,6 @@ impl<I: Io<Handover>> Shard<I> {
     /// Another policy holds from now on.
     pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>) {
         self.door.policy = policy;
+        self.door.review = Some(0);
     }
 }

@@ -29,6 +29,7 @@ mod packets;
 mod publish;
 mod report;
 mod retain;
+mod rights;
 mod rules;
 mod scans;
 mod sessions;
@@ -285,6 +286,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.scans.is_idle()
             && self.desk.is_idle()
             && self.wrapped.is_idle()
+            && self.door.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
             return Some(self.wheel.next_due());

@@ -196,6 +196,9 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.publish_denied += 1;
             return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
         }
+        if !self.may_publish(index, &m) {
+            return self.deny_publish(conn, p);
+        }
         if options.check_payload_format && !format_holds(p.properties, p.payload) {
             let code = ReasonCode::PAYLOAD_FORMAT_INVALID;
             if p.qos == QoS::AtMostOnce {
@@ -243,7 +246,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// PUBACK or PUBREC. What it retains is in the ring of the topic's shard already. `text` says what was expected where `code` is an error.
-    fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
+    pub(super) fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
         self.local.counters.publish_errors += u64::from(code.is_error());
         let kind = match p.qos {
             QoS::AtMostOnce => return Next::Go,

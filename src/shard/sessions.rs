@@ -50,7 +50,7 @@ impl<I: Io<Handover>> Shard<I> {
         match delay_s {
             Some(0) => {
                 let will = session.will.take();
-                self.publish_will(will.map(|w| w.message(now)));
+                self.publish_will(index, will.map(|w| w.message(now)));
             }
             Some(s) => {
                 let due = now.plus_s(u64::from(s));
@@ -120,7 +120,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.get_mut(index).filter(|s| !s.ended) else { return false };
         let over = session.ends_at <= now;
         if let Some(will) = session.will.take_if(|w| w.due <= now) {
-            self.publish_will(Some(will.message(now)));
+            self.publish_will(index, Some(will.message(now)));
         }
         if over {
             self.local.counters.expired_sessions += 1;
@@ -160,7 +160,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         self.open_routes(index);
         self.local.forget_client(index);
-        self.publish_will(will.map(|w| w.message(now)));
+        self.publish_will(index, will.map(|w| w.message(now)));
         let few = self.local.sessions.get(index).is_some_and(|s| s.subscriptions.len() <= 16);
         if few && self.mesh.overflow_len() <= OVERFLOW_BACKGROUND_MAX {
             self.remove_subscriptions(index, usize::MAX);
@@ -222,8 +222,8 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    fn publish_will(&mut self, message: Option<Message>) {
-        if let Some(message) = message {
+    fn publish_will(&mut self, index: u32, message: Option<Message>) {
+        if let Some(message) = message.filter(|message| self.may_publish(index, &message.view())) {
             self.local.counters.wills += 1;
             self.publish_own(message);
         }

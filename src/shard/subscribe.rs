@@ -152,6 +152,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let qos = options.qos.min(o.qos_max());
         let max_subscriptions = o.max_subscriptions as usize;
+        if !self.may_subscribe(index, to.filter, qos) {
+            return self.deny_subscribe();
+        }
         let Some(session) = self.local.sessions.get(index) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);
         let is_new = || {
@@ -278,6 +281,11 @@ impl<I: Io<Handover>> Shard<I> {
             };
             codes.push(code);
         }
+        self.forget_subscriptions(index, gone);
+    }
+
+    /// A session forgets subscriptions that have ended.
+    fn forget_subscriptions(&mut self, index: u32, mut gone: Vec<SubRef>) {
         let Some(session) = self.local.sessions.get_mut(index) else { return };
         session.subscriptions.remove_all(&mut gone);
         let none_left = !gone.is_empty() && session.subscriptions.is_empty();
@@ -287,6 +295,22 @@ impl<I: Io<Handover>> Shard<I> {
             scans.forget(|sub| gone.binary_search(&sub).is_ok());
         }
         session.count(&mut self.local.memory);
+    }
+
+    /// Ends subscriptions that are not allowed any more.
+    pub(super) fn revoke(&mut self, index: u32, gone: Vec<SubRef>) {
+        for sub in &gone {
+            let text = self.trie.describe(*sub, index).map(|(filter, group, _)| match group {
+                Some(name) => format!("$share/{name}/{filter}"),
+                None => filter.to_owned(),
+            });
+            let removed = self.trie.unsubscribe(*sub, index);
+            self.withdraw(removed);
+            self.note_unsubscribed(index, &text.unwrap_or_default());
+        }
+        self.local.counters.revoked += gone.len() as u64;
+        self.forget_subscriptions(index, gone);
+        self.announce_groups();
     }
 
     /// Ends a subscription, if there is one; the session is still to forget it.

@@ -1,6 +1,7 @@
 //! What each fuzz target does with its input. The libFuzzer targets beside this folder and `tests/fuzzing.rs`,
 //! which needs no fuzzer, both run these bodies: they panic where something does not hold, and do nothing else.
 
+mod access;
 mod config;
 mod decode;
 mod input;
@@ -34,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "upgrade", body: transport::upgrade },
     Target { name: "websocket", body: transport::frames },
     Target { name: "tls", body: transport::records },
+    Target { name: "passwords", body: access::passwords },
+    Target { name: "acl", body: access::acl },
 ];
 
 /// Runs a target once.

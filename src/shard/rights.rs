@@ -1,0 +1,126 @@
+//! What a client may do, and what becomes of what it may not.
+
+use super::sessions::End;
+use super::{Fault, Handover, Next, Shard};
+use crate::auth::{Client, Deed, DenyAction};
+use crate::codec::{Connect, Publish, ReasonCode};
+use crate::io::{Conn, Io};
+use crate::limits::TICK_REVIEWS_MAX;
+use crate::message::{MessageRef, QoS};
+use crate::session::Refusal;
+use crate::topic::Filter;
+use crate::trie::SubRef;
+
+/// What is said of it.
+const DENIED: &str = "expected what the rules for this client allow";
+
+impl<I: Io<Handover>> Shard<I> {
+    /// Whether a session's client may publish this. Without rules, one branch.
+    #[inline]
+    pub(super) fn may_publish(&self, index: u32, m: &MessageRef) -> bool {
+        self.door.policy.acl.is_none() || {
+            let (qos, retain) = (m.head.qos, m.head.retain);
+            self.may(index, &Deed::Publish { topic: m.topic, qos, retain })
+        }
+    }
+
+    /// Whether a session's client may subscribe to this.
+    pub(super) fn may_subscribe(&self, index: u32, filter: Filter, qos: QoS) -> bool {
+        self.door.policy.acl.is_none() || self.may(index, &Deed::Subscribe { filter, qos })
+    }
+
+    #[inline(never)]
+    fn may(&self, index: u32, deed: &Deed) -> bool {
+        let Some(acl) = &self.door.policy.acl else { return true };
+        let Some(session) = self.local.sessions.get(index) else { return false };
+        let profile = session.profile.as_deref();
+        let peer = match session.conn {
+            Some(conn) => self.local.conns.get(conn).and_then(|c| c.peer()),
+            None => profile.and_then(|profile| profile.past.as_ref()?.peer),
+        };
+        let client = Client {
+            id: &session.client_id,
+            user: profile.and_then(|profile| profile.username.as_deref()),
+            from: peer.map(|peer| peer.ip()),
+        };
+        acl.allows(&client, deed)
+    }
+
+    /// Whether a client that connects may publish its will [MQTT-3.1.2.5 of 5.0].
+    pub(super) fn admit_will(
+        &mut self,
+        conn: Conn,
+        connect: &Connect,
+        client_id: &str,
+    ) -> Result<(), Refusal> {
+        let (Some(acl), Some(will)) = (&self.door.policy.acl, &connect.will) else { return Ok(()) };
+        let from = self.local.conns.get(conn).and_then(|c| c.peer()).map(|peer| peer.ip());
+        let client = Client { id: client_id, user: connect.username, from };
+        if acl.allows(&client, &Deed::Publish { topic: will.topic, qos: will.qos, retain: will.retain }) {
+            return Ok(());
+        }
+        self.local.counters.wills_denied += 1;
+        Err(Refusal { code: ReasonCode::NOT_AUTHORIZED, text: format!("will: {DENIED}") })
+    }
+
+    /// A PUBLISH that its client may not make: nobody gets it.
+    pub(super) fn deny_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
+        self.local.counters.publish_denied += 1;
+        match self.door.policy.deny_action {
+            DenyAction::Ignore => Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, DENIED)),
+            DenyAction::Disconnect => Err(Fault::new(ReasonCode::NOT_AUTHORIZED, DENIED)),
+        }
+    }
+
+    /// A subscription that its client may not have.
+    pub(super) fn deny_subscribe(&mut self) -> Result<ReasonCode, Fault> {
+        self.local.counters.subscribe_denied += 1;
+        match self.door.policy.deny_action {
+            DenyAction::Ignore => Ok(ReasonCode::NOT_AUTHORIZED),
+            DenyAction::Disconnect => Err(Fault::new(ReasonCode::NOT_AUTHORIZED, DENIED)),
+        }
+    }
+
+    /// Goes on looking at what was allowed by earlier rules: clients whose user is not known any more are
+    /// disconnected, and subscriptions that are not allowed any more end.
+    pub(super) fn review(&mut self) {
+        let Some(mut at) = self.door.review.take() else { return };
+        let end = self.local.sessions.end();
+        let mut budget = TICK_REVIEWS_MAX;
+        while at < end && budget > 0 {
+            budget -= self.review_session(at).min(budget);
+            at += 1;
+        }
+        self.door.review = (at < end).then_some(at);
+    }
+
+    /// Looks at one session; returns what that cost.
+    fn review_session(&mut self, index: u32) -> usize {
+        let Some(session) = self.local.sessions.get(index).filter(|s| !s.ended) else { return 1 };
+        let username = session.profile.as_deref().and_then(|profile| profile.username.as_deref());
+        if self.door.policy.has_lost(username) {
+            if let Some(conn) = session.conn {
+                self.local.counters.users_lost += 1;
+                let text = "the user of this connection is not known any more";
+                self.disconnect(conn, ReasonCode::NOT_AUTHORIZED, text, End::Lost);
+            }
+            return 2;
+        }
+        let subscriptions = session.subscriptions.as_slice();
+        if self.door.policy.acl.is_none() || subscriptions.is_empty() {
+            return 1;
+        }
+        let cost = subscriptions.len();
+        let denied = |sub: &&SubRef| {
+            self.trie.describe(**sub, index).is_some_and(|(filter, _, sub)| {
+                let qos = QoS::from_bits(sub.options.qos()).unwrap_or_default();
+                !self.may_subscribe(index, Filter::of_checked(filter), qos)
+            })
+        };
+        let gone: Vec<SubRef> = subscriptions.iter().filter(denied).copied().collect();
+        if !gone.is_empty() {
+            self.revoke(index, gone);
+        }
+        cost
+    }
+}

@@ -1,0 +1,52 @@
+//! Password files and rules from any text: what is read can be asked, and a refusal is one line.
+
+use super::input::Input;
+use ringmq::auth::passwords::{Passwords, edited};
+use ringmq::auth::{Acl, Client, Deed};
+use ringmq::message::QoS;
+use ringmq::topic::Filter;
+
+pub fn passwords(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    match Passwords::read(text.clone()) {
+        Err(fault) => one_line(&fault),
+        Ok(users) => {
+            let names = || text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name);
+            assert!(names().filter(|name| users.hash_of(name).is_some()).count() >= users.len());
+            assert_eq!(users.any_hash().is_none(), users.is_empty());
+            for name in names().filter(|name| users.hash_of(name).is_some()).take(4) {
+                // What cannot be a name for `ringmq passwd` stays as it is.
+                let Ok((without, known)) = edited(&text, name, None) else { continue };
+                assert!(known, "{name:?}");
+                let left = Passwords::read(without).expect("a line less is no fault");
+                assert_eq!((left.hash_of(name), left.len()), (None, users.len() - 1));
+            }
+        }
+    }
+}
+
+pub fn acl(data: &[u8]) {
+    let mut input = Input::new(data);
+    let name = if input.below(2) == 0 { "acl.toml" } else { "aclfile" };
+    let asked = input.below(64);
+    let text = String::from_utf8_lossy(input.take(usize::MAX)).into_owned();
+    let acl = match Acl::read(name, &text) {
+        Err(fault) => return one_line(&fault),
+        Ok(acl) => acl,
+    };
+    let topic = text.split(['"', '\n', ' ']).filter(|t| !t.is_empty()).nth(asked).unwrap_or("a/b");
+    for user in [None, Some("ann")] {
+        let client = Client { id: "c", user, from: Some([10, 0, 0, 1].into()) };
+        for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+            let may = acl.allows(&client, &Deed::Publish { topic, qos, retain: user.is_some() });
+            let may = may
+                | Filter::new(topic, 0)
+                    .is_ok_and(|filter| acl.allows(&client, &Deed::Subscribe { filter, qos }));
+            assert!(!may || !acl.is_empty(), "without rules everything is denied");
+        }
+    }
+}
+
+fn one_line(fault: &str) {
+    assert!(!fault.is_empty() && !fault.contains(['\n', '\r']), "{fault:?}");
+}
