@@ -214,6 +214,12 @@ pub const HTTP_JWT_LEEWAY_S: u64 = 60;
 pub const AUTH_PASSWORD_FILE_BYTES_MAX: usize = u32::MAX as usize;
 /// Bytes of a user name in a password file or a list of rules at most.
 pub const AUTH_NAME_BYTES_MAX: usize = 4_096;
+/// Bytes of a token that a client brings at most.
+pub const JWT_BYTES_MAX: usize = 16_384;
+/// Keys of a JSON Web Key Set at most.
+pub const JWT_KEYS_MAX: usize = 256;
+/// Seconds by which clocks may differ, for the times in a token.
+pub const JWT_LEEWAY_S: u64 = 10;
 /// Rules of an ACL file at most.
 pub const ACL_RULES_MAX: usize = 1_000_000;
 /// Subscriptions that one tick looks at again after the rules changed, and sessions.

@@ -1,9 +1,11 @@
 //! The command line: arguments → one function per command.
 
+mod import;
 mod operate;
 mod passwd;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use import::{ImportArgs, Imported, import};
 use operate::{End, become_anew, operate};
 use passwd::{PasswdArgs, passwd, password_from_input};
 use ringmq::api::hash_password;
@@ -49,6 +51,8 @@ enum Command {
     PrintConfig,
     /// Reads a password from the terminal or standard input and prints its hash, for http.users.
     HashPassword,
+    /// Turns the configuration of another broker into one of this.
+    Import(ImportArgs),
     /// Adds a user to a password file, changes the password of one, or takes one out; for auth.password_file.
     Passwd(PasswdArgs),
     /// Loads a broker with clients, checks every delivery, and reports rates and latencies.
@@ -133,6 +137,13 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(&file),
         Some(Command::PrintConfig) => print(document().trim_end()),
         Some(Command::HashPassword) => hash_from_input(),
+        Some(Command::Import(arguments)) => match import(&arguments) {
+            Ok(Imported { text, left }) => {
+                left.iter().for_each(|line| eprintln!("ringmq: {line}"));
+                print(text.trim_end())
+            }
+            Err(line) => fail(&line),
+        },
         Some(Command::Passwd(arguments)) => match passwd(&arguments) {
             Ok(line) => print(&line),
             Err(line) => fail(&line),

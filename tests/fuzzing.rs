@@ -137,5 +137,6 @@ targets!(
     websocket,
     tls,
     passwords,
-    acl
+    acl,
+    jwt
 );

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],
     &["broker", "bench", "ctl", "storectl", "tune"],
-    &["main", "operate", "passwd"],
+    &["main", "import", "operate", "passwd"],
 ];
 
 /// Imports on one floor: who, from whom. Without cycles.
@@ -38,6 +38,7 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     // The command line starts what operates the broker.
     ("main", "operate"),
     ("main", "passwd"),
+    ("main", "import"),
     // A shard is given the log's bound on lines.
     ("shard", "log"),
     // The tuner counts shards as the broker does, and measures with the load generator.

@@ -1,6 +1,7 @@
 //! Texts that stand in lists: names with hashes, tokens, hosts.
 
 use crate::api::{Secret, User};
+use crate::auth::Claim;
 use crate::limits::{HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX};
 use crate::listener::Network;
 use std::path::PathBuf;
@@ -78,6 +79,16 @@ impl Item for String {
 
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+impl Item for Claim {
+    fn read(text: &str) -> Result<Claim, String> {
+        Claim::read(text)
+    }
+
+    fn show(&self) -> String {
+        Claim::show(self)
     }
 }
 

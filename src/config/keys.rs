@@ -175,6 +175,16 @@ pub const KEYS: &[Key] = keys! {
     "auth.password_file" auth.password_file LIVE Kind::Path,
         "A file with a line `NAME:HASH` for each user, which `ringmq passwd` maintains; files of `mosquitto_passwd` are read as they are. SIGHUP and a reload over HTTP read it again. Empty: none.";
 
+    "auth.jwt_secret" auth.jwt_secret LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "The secret of JSON Web Tokens that clients bring as their password and that are signed with HS256, HS384 or HS512, at least 32 bytes. A token is looked at before passwords are. Empty: none.";
+    "auth.jwt_public_key" auth.jwt_public_key LIVE Kind::Path,
+        "The public key, in PEM, of such tokens that are signed with RS256, RS384, RS512, ES256 or ES384. Empty: none.";
+    "auth.jwt_jwks_file" auth.jwt_jwks_file LIVE Kind::Path,
+        "A file with keys of such tokens, as a JSON Web Key Set; of several, a token's `kid` names one. SIGHUP and a reload over HTTP read it again. Empty: none.";
+    "auth.jwt_claims" auth.jwt_claims LIVE Kind::Texts("NAME:VALUE"),
+        "What a token must say, each as `NAME:VALUE`; the value `%c` is the client identifier, `%u` the user name: `sub:%u`. A token's own `acl`, `{\"pub\": [FILTER], \"sub\": [FILTER], \"all\": [FILTER]}`, allows these and nothing else, unless `acl_file` allows more.";
+    "auth.jwt_outlive" auth.jwt_outlive LIVE Kind::Flag,
+        "Whether a client stays connected when its token ends (`exp`). Else it is disconnected with 0x87.";
     "auth.acl_file" auth.acl_file LIVE Kind::Path,
         "Rules about who may publish and subscribe to what; the first that applies decides, and what none applies to is denied. A file whose name ends in `.toml` is read as etc/acl.toml explains, any other as the `acl_file` of mosquitto. SIGHUP and a reload over HTTP read it again, and end subscriptions that are not allowed any more. Empty: whoever is let in may do everything.";
     "auth.deny_action" auth.deny_action LIVE names!(DenyAction),
@@ -285,6 +295,7 @@ mod tests {
                 (Kind::Path | Kind::Text { .. }, _) => Value::Text("a/b".into()),
                 (Kind::Addresses { .. }, _) => Value::List(vec!["127.0.0.1:9".into()]),
                 (Kind::Texts(_), _) if key.name == "http.users" => Value::List(vec![USER.into()]),
+                (Kind::Texts("NAME:VALUE"), _) => Value::List(vec!["sub:%u".into()]),
                 (Kind::Texts(_), _) => Value::List(vec!["a-name-or-a-token".into()]),
                 _ => panic!("{} has a default of another kind", key.name),
             };

@@ -3,13 +3,14 @@
 
 use super::Question;
 use crate::auth::hash::Hash;
+use crate::auth::jwt::Judged;
 use crate::auth::{Aging, Backoff, Login, Passwords, Policy, Verdict};
 use crate::limits::{AUTH_LOGINS_MAX, AUTH_PROVEN_MAX, AUTH_PROVEN_MS, AUTH_WAIT_MS};
 use crate::time::Moment;
 use ring::hmac::{self, HMAC_SHA256};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
 /// A keyed digest of name and password, cut to what a bound on memory and nobody's guess needs.
@@ -62,6 +63,11 @@ impl Logins {
     /// Judges a login, at once or later.
     pub(super) fn judge(&mut self, question: Question) {
         let Question { login, reply } = question;
+        match self.policy.jwt.as_ref().map(|jwt| jwt.judge(&login, epoch_s())) {
+            None | Some(Judged::NoToken) => {}
+            Some(Judged::Refused) => return reply(Verdict::Wrong),
+            Some(Judged::Holds(grant)) => return reply(Verdict::Known(Some(Box::new(grant)))),
+        }
         let Some((name, password, passwords)) = credentials(&login, &self.policy) else {
             return reply(Verdict::Silent);
         };
@@ -76,7 +82,7 @@ impl Logins {
             memory.proven.put(tag, (), now);
             memory.backoff.succeeded(from(&login), name);
             drop(memory);
-            return reply(Verdict::Known);
+            return reply(Verdict::Known(None));
         }
         drop(memory);
         self.hash(login, Some(tag), reply);
@@ -113,7 +119,7 @@ impl Logins {
                     (Ok(true), Some(tag)) => {
                         memory.proven.put(tag, (), now);
                         memory.backoff.succeeded(from, &name);
-                        Verdict::Known
+                        Verdict::Known(None)
                     }
                     // A panic in it was reported where it happened.
                     (Err(_), _) => Verdict::NoAnswer,
@@ -142,6 +148,11 @@ impl Logins {
     fn now(&self) -> Moment {
         Moment(self.started.elapsed().as_millis() as u64)
     }
+}
+
+/// Seconds since the epoch.
+fn epoch_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Name, password and who knows them, where there are all three. No password is an empty one.

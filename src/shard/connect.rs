@@ -93,7 +93,7 @@ impl<I: Io<Handover>> Shard<I> {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
         };
-        match self.admit(conn, connect, client_id) {
+        match self.admit(conn, connect, client_id, &mount) {
             None => return Ok(Next::Wait),
             Some(Err(refusal)) => return Ok(self.refuse(conn, version, &refusal)),
             Some(Ok(())) => {}
@@ -114,6 +114,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         self.local.counters.anonymous += u64::from(connect.username.is_none());
         self.accept(conn, connect, (client_id, key, &mount), accepted, &properties);
+        self.keep_grant(conn);
         Ok(Next::Go)
     }
 
@@ -334,6 +335,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(index) = c.session.take() else { return };
         c.enter(Phase::Closing, &mut self.local.gauges);
         c.wait = Wait::Nothing;
+        self.drop_grant(conn);
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
         self.note_disconnected(conn, index, reason);

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Wait};
 use super::timers::Timer;
 use super::{Handover, Shard};
-use crate::auth::{Login, Policy, Verdict};
+use crate::auth::{Acl, Grant, Login, Policy, Verdict};
 use crate::codec::{Connect, ReasonCode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
@@ -12,6 +12,7 @@ use crate::limits::{AUTH_WAIT_MS, AUTH_WAITING_MAX};
 use crate::listener::Network;
 use crate::map::{Map, Slot};
 use crate::session::Refusal;
+use crate::time::Moment;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,10 +26,23 @@ pub(super) struct Door {
     pub review: Option<u32>,
     /// None where nobody judges, such as in a simulation: every verdict is then that there is no answer.
     ask: Option<AskLogin>,
+    /// What the token of the CONNECT at hand gives it.
+    pub fresh: Option<Box<Grant>>,
+    /// What tokens gave those that are connected.
+    pub grants: Map<Slot, Granted>,
     /// CONNECTs that wait.
     waiting: Map<Slot, Waiting>,
     /// By number of the listener: whether only this machine can reach it.
     loopback: Vec<bool>,
+}
+
+/// What a token gave a client.
+#[derive(Debug)]
+pub(super) struct Granted {
+    /// When its connection ends.
+    pub until: Moment,
+    /// What it may do, besides what the rules of all allow.
+    pub acl: Option<Acl>,
 }
 
 /// A CONNECT that waits.
@@ -42,13 +56,24 @@ struct Waiting {
 
 impl Door {
     pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>) -> Door {
-        Door { policy, review: None, ask, waiting: Map::default(), loopback: Vec::new() }
+        Door {
+            policy,
+            review: None,
+            fresh: None,
+            grants: Map::default(),
+            ask,
+            waiting: Map::default(),
+            loopback: Vec::new(),
+        }
     }
 
     /// Bytes that it holds; the policy belongs to all shards.
     pub fn bytes(&self) -> usize {
         let ids = self.waiting.values().map(|w| allocated(w.client_id.len())).sum::<usize>();
-        map_bytes::<Slot, Waiting>(self.waiting.capacity()) + ids + self.loopback.capacity()
+        map_bytes::<Slot, Granted>(self.grants.capacity())
+            + map_bytes::<Slot, Waiting>(self.waiting.capacity())
+            + ids
+            + self.loopback.capacity()
     }
 
     /// Whether nothing is left that the next tick could do.
@@ -73,23 +98,35 @@ impl<I: Io<Handover>> Shard<I> {
         Some(waiting.client_id.to_string())
     }
 
-    /// Whether a client may come in; `None` while others judge it, and its connection waits.
+    /// Whether a client may come in; `None` while others judge it, and its connection waits. `mount` is what stands
+    /// before its topics.
     pub(super) fn admit(
         &mut self,
         conn: Conn,
         connect: &Connect,
         client_id: &str,
+        mount: &str,
     ) -> Option<Result<(), Refusal>> {
-        // Whoever signed a client's certificate vouches for the name in it.
-        let vouched = |c: &Connection| c.transport.as_ref()?.names()?.username.as_ref().map(|_| ());
+        self.door.fresh = None;
         let verdict = match self.verdict_given(conn) {
             Some(verdict) => verdict,
-            None if self.local.conns.get(conn).and_then(vouched).is_some() => Verdict::Known,
-            None if self.door.policy.must_wait(connect.username) => self.ask(conn, connect, client_id)?,
+            None if self.is_certified(conn) => Verdict::Known(None),
+            None if self.door.policy.must_wait(connect.username, connect.password) => {
+                self.ask(conn, connect, client_id)?
+            }
             None => Verdict::Silent,
         };
         self.local.counters.authentications += 1;
-        Some(self.judge(conn, connect, verdict).and_then(|()| self.admit_will(conn, connect, client_id)))
+        Some(
+            self.judge(conn, connect, verdict)
+                .and_then(|()| self.admit_will(conn, connect, client_id, mount)),
+        )
+    }
+
+    /// Whether whoever signed a client's certificate vouches for the user name in it.
+    pub(super) fn is_certified(&self, conn: Conn) -> bool {
+        let named = |c: &Connection| c.transport.as_ref()?.names()?.username.as_ref().map(|_| ());
+        self.local.conns.get(conn).and_then(named).is_some()
     }
 
     /// The verdict that a CONNECT has waited for.
@@ -140,7 +177,10 @@ impl<I: Io<Handover>> Shard<I> {
         let nobody = connect.username.is_none() && connect.password.is_none();
         let anonymous = nobody || self.door.policy.asks_nobody();
         let (code, text) = match verdict {
-            Verdict::Known => return Ok(()),
+            Verdict::Known(grant) => {
+                self.door.fresh = grant;
+                return Ok(());
+            }
             Verdict::Silent if anonymous => return self.admit_anonymous(conn),
             Verdict::Silent | Verdict::Wrong => {
                 self.local.counters.connect_wrong += 1;

@@ -1,24 +1,35 @@
 //! What a client may do, and what becomes of what it may not.
 
+use super::door::{Door, Granted};
 use super::sessions::End;
+use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
 use crate::auth::{Client, Deed, DenyAction};
 use crate::codec::{Connect, Publish, ReasonCode};
 use crate::io::{Conn, Io};
 use crate::limits::TICK_REVIEWS_MAX;
+use crate::map::Slot;
 use crate::message::{MessageRef, QoS};
 use crate::session::Refusal;
+use crate::time::Moment;
 use crate::topic::Filter;
 use crate::trie::SubRef;
 
 /// What is said of it.
 const DENIED: &str = "expected what the rules for this client allow";
 
+impl Door {
+    /// Whether whoever is connected may do everything.
+    fn allows_all(&self) -> bool {
+        self.policy.acl.is_none() && self.grants.is_empty()
+    }
+}
+
 impl<I: Io<Handover>> Shard<I> {
     /// Whether a session's client may publish this. Without rules, one branch.
     #[inline]
     pub(super) fn may_publish(&self, index: u32, m: &MessageRef) -> bool {
-        self.door.policy.acl.is_none() || {
+        self.door.allows_all() || {
             let (qos, retain) = (m.head.qos, m.head.retain);
             self.may(index, &Deed::Publish { topic: m.topic, qos, retain })
         }
@@ -26,12 +37,11 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Whether a session's client may subscribe to this.
     pub(super) fn may_subscribe(&self, index: u32, filter: Filter, qos: QoS) -> bool {
-        self.door.policy.acl.is_none() || self.may(index, &Deed::Subscribe { filter, qos })
+        self.door.allows_all() || self.may(index, &Deed::Subscribe { filter, qos })
     }
 
     #[inline(never)]
     fn may(&self, index: u32, deed: &Deed) -> bool {
-        let Some(acl) = &self.door.policy.acl else { return true };
         let Some(session) = self.local.sessions.get(index) else { return false };
         let profile = session.profile.as_deref();
         let peer = match session.conn {
@@ -43,7 +53,50 @@ impl<I: Io<Handover>> Shard<I> {
             user: profile.and_then(|profile| profile.username.as_deref()),
             from: peer.map(|peer| peer.ip()),
         };
-        acl.allows(&client, deed)
+        let slot = session.conn.and_then(|conn| self.local.conns.slot(conn));
+        let own = slot.and_then(|slot| self.door.grants.get(&slot)?.acl.as_ref());
+        match (own, &self.door.policy.acl) {
+            (Some(own), _) if own.allows(&client, deed) => true,
+            (_, Some(acl)) => acl.allows(&client, deed),
+            (own, None) => own.is_none(),
+        }
+    }
+
+    /// What the token of a client that was just let in gave it is kept.
+    pub(super) fn keep_grant(&mut self, conn: Conn) {
+        let (Some(grant), Some(slot)) = (self.door.fresh.take(), self.local.conns.slot(conn)) else { return };
+        let until = grant.left_s.map_or(Moment::NEVER, |left_s| self.local.now.plus_s(left_s));
+        if until == Moment::NEVER && grant.acl.is_none() {
+            return;
+        }
+        self.door.grants.insert(slot, Granted { until, acl: grant.acl });
+        if until != Moment::NEVER {
+            self.insert_timer(until, Timer::expire(slot));
+        }
+    }
+
+    /// A connection serves no more.
+    pub(super) fn drop_grant(&mut self, conn: Conn) {
+        if !self.door.grants.is_empty()
+            && let Some(slot) = self.local.conns.slot(conn)
+        {
+            self.door.grants.remove(&slot);
+        }
+    }
+
+    /// A token may have ended.
+    pub(super) fn expire_grant(&mut self, slot: Slot) {
+        let Some(granted) = self.door.grants.get(&slot) else { return };
+        if granted.until > self.local.now {
+            return self.insert_timer(granted.until, Timer::expire(slot));
+        }
+        self.local.counters.tokens_ended += 1;
+        self.disconnect(
+            slot.index,
+            ReasonCode::NOT_AUTHORIZED,
+            "the token of this connection has ended",
+            End::Lost,
+        );
     }
 
     /// Whether a client that connects may publish its will [MQTT-3.1.2.5 of 5.0].
@@ -52,11 +105,19 @@ impl<I: Io<Handover>> Shard<I> {
         conn: Conn,
         connect: &Connect,
         client_id: &str,
+        mount: &str,
     ) -> Result<(), Refusal> {
-        let (Some(acl), Some(will)) = (&self.door.policy.acl, &connect.will) else { return Ok(()) };
+        let Some(will) = &connect.will else { return Ok(()) };
+        let own = self.door.fresh.as_ref().and_then(|grant| grant.acl.as_ref());
+        let all = self.door.policy.acl.as_ref();
+        if own.is_none() && all.is_none() {
+            return Ok(());
+        }
         let from = self.local.conns.get(conn).and_then(|c| c.peer()).map(|peer| peer.ip());
         let client = Client { id: client_id, user: connect.username, from };
-        if acl.allows(&client, &Deed::Publish { topic: will.topic, qos: will.qos, retain: will.retain }) {
+        let topic = [mount, will.topic].concat();
+        let deed = Deed::Publish { topic: &topic, qos: will.qos, retain: will.retain };
+        if [own, all].into_iter().flatten().any(|acl| acl.allows(&client, &deed)) {
             return Ok(());
         }
         self.local.counters.wills_denied += 1;
@@ -98,7 +159,8 @@ impl<I: Io<Handover>> Shard<I> {
     fn review_session(&mut self, index: u32) -> usize {
         let Some(session) = self.local.sessions.get(index).filter(|s| !s.ended) else { return 1 };
         let username = session.profile.as_deref().and_then(|profile| profile.username.as_deref());
-        if self.door.policy.has_lost(username) {
+        let certified = session.conn.is_some_and(|conn| self.is_certified(conn));
+        if !certified && self.door.policy.has_lost(username) {
             if let Some(conn) = session.conn {
                 self.local.counters.users_lost += 1;
                 let text = "the user of this connection is not known any more";

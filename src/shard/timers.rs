@@ -27,6 +27,7 @@ enum Kind {
     FullRoute,
     Sweep,
     Judge,
+    Expire,
 }
 
 impl Timer {
@@ -54,6 +55,10 @@ impl Timer {
         Timer { kind: Kind::Judge, slot }
     }
 
+    pub fn expire(slot: Slot) -> Timer {
+        Timer { kind: Kind::Expire, slot }
+    }
+
     pub fn full_route(slot: Slot) -> Timer {
         Timer { kind: Kind::FullRoute, slot }
     }
@@ -77,6 +82,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             Kind::Session => return,
             Kind::Sweep => return self.sweep_retained(),
+            Kind::Expire => return self.expire_grant(timer.slot),
             Kind::Judge => return self.judged(timer.slot, Verdict::NoAnswer),
             _ => {}
         }

@@ -295,6 +295,7 @@ table! {
     Counter wills_denied "Wills that their clients may not publish, at CONNECT or later.",
     Counter revoked "Subscriptions that ended because the rules changed.",
     Counter users_lost "Clients that were disconnected because their user is not known any more.",
+    Counter tokens_ended "Clients that were disconnected because their token ended.",
     Counter connect_unjudged "CONNECTs refused because they could not be judged in time.",
     Counter connects "Connections that got a CONNACK of success.",
     Counter connect_errors "CONNECTs that were refused.",

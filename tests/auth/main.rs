@@ -6,3 +6,4 @@ mod common;
 mod folder;
 mod foreign;
 mod passwords;
+mod tokens;

@@ -4,9 +4,10 @@
 //! so that a public key can never be taken for a secret. `exp` must be there.
 
 use crate::api::fault::Cause;
+use crate::auth::jwt::rsa_of_pem;
 use crate::limits::HTTP_JWT_LEEWAY_S;
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac::{self, HMAC_SHA256};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::Value;
@@ -68,41 +69,7 @@ impl Jwt {
 fn read_public_key(path: &Path) -> Result<Vec<u8>, String> {
     let fault = |what: String| format!("http.jwt_public_key: {}: {what}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    public_key(&text).ok_or_else(|| fault("expected a public RSA key in PEM (BEGIN PUBLIC KEY)".to_owned()))
-}
-
-fn public_key(text: &str) -> Option<Vec<u8>> {
-    let block = |name: &str| {
-        let begin = format!("-----BEGIN {name}-----");
-        let rest = &text[text.find(&begin)? + begin.len()..];
-        let body: String = rest[..rest.find("-----END ")?].split_whitespace().collect();
-        BASE64_STANDARD.decode(body).ok()
-    };
-    if let Some(key) = block("RSA PUBLIC KEY") {
-        return Some(key);
-    }
-    // SEQUENCE { SEQUENCE { OID rsaEncryption, NULL }, BIT STRING { no unused bits, PKCS#1 } }.
-    const SEQUENCE: u8 = 0x30;
-    const BIT_STRING: u8 = 0x03;
-    const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
-    let der = block("PUBLIC KEY")?;
-    let (whole, _) = element(SEQUENCE, &der)?;
-    let (algorithm, rest) = element(SEQUENCE, whole)?;
-    let (bits, _) = element(BIT_STRING, rest)?;
-    (algorithm == RSA && bits.first() == Some(&0)).then(|| bits[1..].to_vec())
-}
-
-/// The content of a DER element with this tag, and what comes after it.
-fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
-        0x82 => (usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])), &rest[2..]),
-        _ => return None,
-    };
-    (found == tag).then(|| rest.split_at_checked(len)).flatten()
+    rsa_of_pem(&text).ok_or_else(|| fault("expected a public RSA key in PEM (BEGIN PUBLIC KEY)".to_owned()))
 }
 
 #[cfg(test)]

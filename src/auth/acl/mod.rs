@@ -114,6 +114,26 @@ impl Acl {
         Ok(Acl { index: Index::new(&rules), rules })
     }
 
+    /// Rules that allow this and nothing else; `None` where a text is no topic filter.
+    pub fn granting(publish: &[&str], subscribe: &[&str], all: &[&str]) -> Option<Acl> {
+        let rule = |action, texts: &[&str]| {
+            let filters: Option<Vec<_>> = texts.iter().map(|text| Pattern::read(text, false, true)).collect();
+            let who = Who::default();
+            Some(Rule { allow: true, action, who, filters: filters?, qos: QOS_ANY, retain: None })
+        };
+        let mut rules = Vec::new();
+        for (action, texts) in
+            [(Action::Publish, publish), (Action::Subscribe, subscribe), (Action::All, all)]
+        {
+            let rule = rule(action, texts)?;
+            // A rule without filters is about every topic.
+            if !rule.filters.is_empty() {
+                rules.push(rule);
+            }
+        }
+        Some(Acl { index: Index::new(&rules), rules })
+    }
+
     /// Rules.
     pub fn len(&self) -> usize {
         self.rules.len()

@@ -1,8 +1,9 @@
 //! Password files and rules from any text: what is read can be asked, and a refusal is one line.
 
 use super::input::Input;
+use ringmq::auth::jwt::{Judged, Jwt};
 use ringmq::auth::passwords::{Passwords, edited};
-use ringmq::auth::{Acl, Client, Deed};
+use ringmq::auth::{Acl, Client, Deed, Login};
 use ringmq::message::QoS;
 use ringmq::topic::Filter;
 
@@ -45,6 +46,21 @@ pub fn acl(data: &[u8]) {
             assert!(!may || !acl.is_empty(), "without rules everything is denied");
         }
     }
+}
+
+/// A token without a signature that holds is refused, whatever it says; key sets and PEM from any text.
+pub fn jwt(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (keys, token) = text.split_once('\n').unwrap_or((&text, ""));
+    let mut jwt = Jwt::new(Vec::new(), true);
+    let read = [jwt.add_set(keys), jwt.add_pem(keys)];
+    read.iter().filter_map(|read| read.as_ref().err()).for_each(|fault| one_line(fault));
+    // Keys that anybody can read prove nothing here: only a secret of our own is asked.
+    let mut jwt = Jwt::new(Vec::new(), true);
+    jwt.add_secret(b"a secret of the fuzz target, of 32 bytes and more");
+    let login =
+        Login { client_id: "c".into(), username: None, password: Some(token.as_bytes().into()), from: None };
+    assert!(!matches!(jwt.judge(&login, 1_000), Judged::Holds(_)), "{token}");
 }
 
 fn one_line(fault: &str) {

@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tls", body: transport::records },
     Target { name: "passwords", body: access::passwords },
     Target { name: "acl", body: access::acl },
+    Target { name: "jwt", body: access::jwt },
 ];
 
 /// Runs a target once.
