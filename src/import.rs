@@ -92,7 +92,10 @@ fn mosquitto(text: &str) -> Imported {
                 seconds(value).map(|s| keys.push(("mqtt.session_expiry_max_s", s.to_string())))
             }
             "log_dest" => match value.split_once([' ', '\t']) {
-                Some(("file", path)) => Some(keys.push(("log.file", quoted(path.trim())))),
+                Some(("file", path)) => {
+                    keys.push(("log.file", quoted(path.trim())));
+                    Some(())
+                }
                 _ => (value == "stderr").then_some(()),
             },
             // What is so here.

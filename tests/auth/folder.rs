@@ -20,10 +20,11 @@ impl Folder {
         self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// Writes a file, and returns its path.
+    /// Writes a file in one step, so that nobody reads a part of it, and returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, text).expect("the folder is writable");
+        let (path, new) = (self.path(name), self.path("new"));
+        std::fs::write(&new, text).expect("the folder is writable");
+        std::fs::rename(&new, &path).expect("the folder is writable");
         path
     }
 }

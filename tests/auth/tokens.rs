@@ -93,8 +93,10 @@ fn a_key_set_is_rotated_by_sighup() {
         let file = folder.write("keys.json", &json!({"keys": [key("old", old)]}).to_string());
         let broker = Broker::start(driver, 2, &[("auth.jwt_jwks_file", &file)]);
         for version in VERSIONS {
-            folder.write("keys.json", &json!({"keys": [key("old", old)]}).to_string());
-            broker.signal("HUP");
+            if version != VERSIONS[0] {
+                folder.write("keys.json", &json!({"keys": [key("old", old)]}).to_string());
+                broker.signal("HUP");
+            }
             let login = |id, secret| {
                 Login::new(version, &named(id, version)).user("ann", &token(secret, Some(id), &json!({})))
             };
