@@ -4,19 +4,22 @@
 //! are known, each gets the addresses of all, and only then listeners open.
 
 mod layers;
+mod listeners;
 mod pulse;
 
 pub use layers::Watch;
 pub use pulse::Pulse;
 
+use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, open_local};
+
 use crate::api::{Desk, Port};
 use crate::auth::Policy;
-use crate::config::{BrokerOptions, Config, IoChoice, listen_fault};
+use crate::config::{BrokerOptions, Config, IoChoice};
 use crate::connectors::{Connectors, Question};
 use crate::desk::Ask;
 use crate::io::{
-    Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, Reservation, Role, Waker,
-    available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
+    Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, LocalSocket, Reservation, Role,
+    Waker, available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::{
     DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
@@ -52,6 +55,8 @@ pub struct Broker {
     access: Vec<String>,
     /// Keep other processes from sharing our ports.
     reservations: Vec<Reservation>,
+    /// By number of the listener: its socket, where that has a path.
+    locals: Vec<Option<LocalSocket>>,
 }
 
 #[derive(Debug)]
@@ -105,13 +110,23 @@ impl Broker {
         let listeners = config.all_listeners();
         let wrapping = layers::layers(&listeners)?;
         let (mut reservations, mut bridges, mut served) = (Vec::new(), Vec::new(), Vec::new());
+        let mut locals = Vec::new();
         for listener in &listeners {
+            if let Some(path) = &listener.path {
+                let local = open_local(listener, path, inherited)
+                    .map_err(|error| cannot_listen_at(listener, path, &error))?;
+                served.push(Served::at(listener, SocketAddr::from(([127, 0, 0, 1], 0))));
+                locals.push(Some(local));
+                bridges.push(None);
+                continue;
+            }
             let addr = listener.bind.expect("a configuration without an address was refused");
             bridges.push(Inherited::take(inherited, Role::Mqtt, addr).map(Arc::new));
             let held = Inherited::take(inherited, Role::Held, addr);
             let held = held.map_or_else(|| reserve(addr), Reservation::adopt);
             let held = held.map_err(|error| cannot_listen(config, listener, addr, &error))?;
-            served.push(Served { name: listener.name.clone(), kind: listener.kind, addr: held.addr() });
+            served.push(Served::at(listener, held.addr()));
+            locals.push(None);
             reservations.push(held);
         }
         let gates: Vec<_> = listeners.iter().map(|_| Gate::new()).collect();
@@ -164,6 +179,7 @@ impl Broker {
             connectors,
             access,
             reservations,
+            locals,
         };
         broker.tell(|| Command::Layers(wrapping.clone()));
         broker.listen(config, &bridges)?;
@@ -179,8 +195,9 @@ impl Broker {
                 listener: number as u16,
                 addr: served.addr,
                 options: self.listeners[number].socket,
-                peer_address: config.broker.peer_address || self.listeners[number].needs_addresses(),
-                socket: None,
+                peer_address: config.broker.peer_address && self.locals[number].is_none()
+                    || self.listeners[number].needs_addresses(),
+                socket: self.locals[number].as_ref().map(LocalSocket::socket),
             };
             self.tell(|| Command::Listen { spec: spec.clone(), reply: reply.clone() });
             if let (Some(shard), Some(_)) = (self.shards.first(), bridge) {
@@ -270,7 +287,13 @@ impl Broker {
     /// shards and alone when they are gone, and the hold on the addresses.
     pub fn hand_on(&mut self) -> std::io::Result<Vec<(Role, OwnedFd)>> {
         let all = self.served.iter().zip(&self.listeners);
-        let bridges = all.map(|(served, listener)| Ok((Role::Mqtt, bridge(served.addr, listener.socket)?)));
+        let bridges = all.map(|(served, listener)| match &served.path {
+            Some(path) => {
+                let next = LocalSocket::replace(path, listener.mode_bits().unwrap_or(0), listener.socket);
+                Ok((Role::Local, next?.keep()?))
+            }
+            None => Ok((Role::Mqtt, bridge(served.addr, listener.socket)?)),
+        });
         let mut sockets = bridges.collect::<std::io::Result<Vec<_>>>()?;
         sockets.extend(self.reservations.drain(..).map(|held| (Role::Held, held.into_socket())));
         Ok(sockets)
@@ -278,7 +301,9 @@ impl Broker {
 
     /// Tells 5.0 clients 0x8B, flushes, closes, and ends the threads. Blocks until then; what takes longer than
     /// `within` is cut off.
-    pub fn drain(self, within: Duration) {
+    pub fn drain(mut self, within: Duration) {
+        // Their paths go first, so that nobody waits in a queue that is not served any more.
+        self.locals.clear();
         let within_ms = within.as_millis() as u64;
         self.tell(|| Command::Drain { within_ms });
         let mut counters = Counters::default();
@@ -313,38 +338,6 @@ pub async fn log_weight(desk: Desk) {
     let each: String =
         each.map(|(name, count, bytes)| format!("; {count} x {bytes:.0} bytes per {name}")).collect();
     tracing::info!("memory: total={} {}{each}", memory.total(), pairs(memory.iter()));
-}
-
-/// Whether the driver can tell the addresses that listeners judge by; another one is taken where that is allowed.
-fn check_addresses(config: &Config, listeners: &[Listener], chosen: &mut Chosen) -> Result<(), String> {
-    let blind = chosen.features.as_ref().is_some_and(|features| !features.peer_address);
-    let Some(listener) = listeners.iter().find(|l| blind && l.needs_addresses()) else { return Ok(()) };
-    let what =
-        format!("the listener {} needs addresses, which io_uring of this kernel cannot tell", listener.name);
-    if config.broker.io == IoChoice::Uring {
-        return Err(format!("{what}; use --io epoll, or a kernel from 6.8 on"));
-    }
-    tracing::warn!("{what}; epoll is used, which costs more CPU");
-    chosen.features = None;
-    Ok(())
-}
-
-/// The listeners of a configuration with their gates.
-fn entrances(config: &Config, gates: &[Gate]) -> Vec<Entrance> {
-    let all = config.all_listeners().into_iter().zip(gates);
-    all.map(|(listener, gate)| {
-        let zone = config.rules_of(&listener).map(Box::new);
-        Entrance { listener, zone, gate: gate.clone() }
-    })
-    .collect()
-}
-
-fn cannot_listen(config: &Config, listener: &Listener, addr: SocketAddr, error: &std::io::Error) -> String {
-    if config.listeners.iter().all(|known| known.name != listener.name) {
-        return listen_fault(addr, error, "mqtt.listen", "--mqtt");
-    }
-    let key = format!("listeners.{}.bind", listener.name);
-    listen_fault(addr, error, &key, &format!("--set {key}="))
 }
 
 /// Names and values, those that are 0 left out.

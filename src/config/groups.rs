@@ -4,6 +4,7 @@ use super::fault::UNKNOWN;
 use super::keys::{KEYS, Key, LIVE, RESTART, keys, names, nearest, number};
 use super::value::{Field, Kind, Value};
 use super::{Changes, Config, Fault, MqttOptions, Origin};
+use crate::io::SOCKET_PATH_BYTES_MAX;
 use crate::limits::{LISTENER_NAME_BYTES_MAX, LISTENERS_MAX, MOUNTPOINT_BYTES_MAX, WS_PATH_BYTES_MAX};
 use crate::listener::{self, Listener, mount};
 use crate::transport::{ClientCertificates, NameFrom};
@@ -35,7 +36,11 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
     "bind" bind RESTART Kind::Bind,
         "Address and port that it serves. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
     "kind" kind RESTART names!(listener::Kind),
-        "What it speaks below MQTT: nothing but TCP, TLS, WebSocket, or WebSocket in TLS.";
+        "What it speaks below MQTT: nothing but TCP, TLS, WebSocket, WebSocket in TLS, or nothing but a socket in the file system.";
+    "path" path RESTART Kind::Path,
+        "With `kind = \"unix\"`, in place of `bind`: where its socket is in the file system. One on which nobody listens any more is replaced.";
+    "mode" mode RESTART Kind::Text { bytes_max: 4 },
+        "The permissions of that socket, as for chmod: who may write to it may connect.";
     "backlog" socket.backlog RESTART number("connections", 0, 65_535),
         "Connections that may wait to be accepted, for each shard. The kernel cuts it to `net.core.somaxconn`. 0: `broker.backlog`.";
     "nodelay" socket.nodelay RESTART Kind::Flag,
@@ -209,6 +214,32 @@ impl Target {
     }
 }
 
+/// What is wrong with where a listener is, by key.
+fn check_place(listener: &Listener) -> Option<(&'static str, String)> {
+    let unix = listener.kind == listener::Kind::Unix;
+    let lists = !listener.access.is_open() && !listener.proxy_protocol;
+    let len = listener.path.as_ref().map(|path| path.as_os_str().len());
+    match (len, listener.bind) {
+        (None, _) if unix => Some(("path", "expected a path, got none".to_owned())),
+        (Some(len), _) if unix && len > SOCKET_PATH_BYTES_MAX => {
+            Some(("path", format!("expected a path of at most {SOCKET_PATH_BYTES_MAX} bytes, got {len}")))
+        }
+        (_, Some(_)) if unix => {
+            Some(("bind", "expected none: a listener of kind \"unix\" has a path".to_owned()))
+        }
+        (Some(_), _) if !unix => Some(("path", "expected none: only kind = \"unix\" has a path".to_owned())),
+        (_, None) if !unix => Some(("bind", "expected an address with a port, got none".to_owned())),
+        _ if unix && listener.mode_bits().is_none() => {
+            Some(("mode", format!("expected permissions such as \"660\", got {:?}", listener.mode)))
+        }
+        _ if unix && lists => {
+            let what = "expected none: who comes through the file system has no address, see mode";
+            Some((if listener.access.allow.is_empty() { "deny" } else { "allow" }, what.to_owned()))
+        }
+        _ => None,
+    }
+}
+
 fn check_name(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !name.is_empty() && name.len() <= LISTENER_NAME_BYTES_MAX && name.bytes().all(fits) {
@@ -279,7 +310,15 @@ impl Config {
             if let Some((key, what)) = self.check_zone(listener) {
                 fault(key, what);
             }
-            if listener.proxy_protocol && listener.proxy_from.is_empty() {
+            let is_local = listener.kind == listener::Kind::Unix;
+            if let Some((name, what)) = check_place(listener) {
+                fault(format!("{key}.{name}"), what);
+            }
+            let same = |other: &&Listener| is_local && other.path.is_some() && other.path == listener.path;
+            if let Some(other) = all[..at].iter().find(same) {
+                fault(format!("{key}.path"), format!("it is the listener {}'s already", other.name));
+            }
+            if listener.proxy_protocol && listener.proxy_from.is_empty() && !is_local {
                 let what = "expected the networks or addresses of the proxies, got none".to_owned();
                 fault(format!("{key}.proxy_from"), what);
             }
@@ -290,7 +329,6 @@ impl Config {
                 fault(format!("{key}.{name}"), what);
             }
             let Some(bind) = listener.bind else {
-                fault(format!("{key}.bind"), "expected an address with a port, got none".to_owned());
                 continue;
             };
             if bind.port() == 0 {

@@ -183,7 +183,7 @@ d = 1
     let lines = parse(text).unwrap_err();
     let starts = [
         "x.toml:9: listeners.d: unknown key",
-        "x.toml:3: listeners.a.kind: expected one of \"tcp\", \"tls\", \"ws\", \"wss\", got \"udp\"",
+        "x.toml:3: listeners.a.kind: expected one of \"tcp\", \"tls\", \"ws\", \"wss\", \"unix\", got \"udp\"",
         "x.toml:4: listeners.a.bakclog: unknown key; did you mean listeners.a.backlog?",
         "x.toml:6: listeners.b c.bind: expected a name of 1 to 64 letters, digits, `_` and `-` for it",
         "x.toml:7: listeners.c: expected keys, got none",
@@ -273,6 +273,23 @@ fn what_is_wrong_with_a_zone_or_what_a_listener_says_of_others_is_told() {
         (
             "listeners.a = { bind = \"1\", proxy_protocol = true }\n",
             "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
+        ),
+        ("listeners.a.kind = \"unix\"\n", "listeners.a.path: expected a path, got none"),
+        (
+            "listeners.a = { kind = \"unix\", path = \"/run/a\", mode = \"999\" }\n",
+            "listeners.a.mode: expected permissions such as \"660\", got \"999\"",
+        ),
+        (
+            "listeners.a = { kind = \"unix\", path = \"/run/a\", bind = \"1\" }\n",
+            "listeners.a.bind: expected none: a listener of kind \"unix\" has a path",
+        ),
+        (
+            "listeners.a = { bind = \"1\", path = \"/run/a\" }\n",
+            "listeners.a.path: expected none: only kind = \"unix\" has a path",
+        ),
+        (
+            "listeners.a = { kind = \"unix\", path = \"/run/a\", deny = \"::1\" }\n",
+            "listeners.a.deny: expected none: who comes through the file system has no address, see mode",
         ),
         (
             "listeners.a = { bind = \"1\", mountpoint = \"a/+/\" }\n",

@@ -1,10 +1,12 @@
 //! Sockets that outlive the program: a restart replaces the process by itself, and what it hands on stays open
 //! meanwhile, so that no connection is refused.
 
+use super::local::path_of;
 use super::net::{check, local_address};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 /// What a socket is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,17 +17,22 @@ pub enum Role {
     Held,
     /// Listens for HTTP.
     Http,
+    /// Listens for MQTT at a path, see [`super::LocalSocket`].
+    Local,
 }
 
-const NAMES: &[(&str, Role)] = &[("mqtt", Role::Mqtt), ("held", Role::Held), ("http", Role::Http)];
+const NAMES: &[(&str, Role)] =
+    &[("mqtt", Role::Mqtt), ("held", Role::Held), ("http", Role::Http), ("local", Role::Local)];
 
 /// A socket that was handed on.
 #[derive(Debug)]
 pub struct Inherited {
     /// What it is for.
     pub role: Role,
-    /// Where it is bound.
+    /// Where it is bound; of no meaning where it has a path.
     pub addr: SocketAddr,
+    /// Its path, where it has one.
+    pub path: Option<PathBuf>,
     /// The socket.
     pub socket: OwnedFd,
 }
@@ -39,6 +46,15 @@ impl Inherited {
             (found.ip() == addr.ip() || everywhere) && (addr.port() == 0 || addr.port() == found.port())
         };
         let at = list.iter().position(|item| item.role == role && fits(item.addr))?;
+        Some(list.remove(at).socket)
+    }
+}
+
+impl Inherited {
+    /// Takes the one that listens at a path out of a list.
+    pub fn take_local(list: &mut Vec<Inherited>, path: &Path) -> Option<OwnedFd> {
+        let fits = |item: &Inherited| item.role == Role::Local && item.path.as_deref() == Some(path);
+        let at = list.iter().position(fits)?;
         Some(list.remove(at).socket)
     }
 }
@@ -75,7 +91,12 @@ fn one(word: &str) -> Option<Inherited> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
     // SAFETY: open, as was just seen, and left open by this process for this function alone.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    Some(Inherited { role, addr: local_address(fd).ok()?, socket })
+    let path = path_of(fd);
+    let addr = match role {
+        Role::Local => SocketAddr::from(([0; 4], 0)),
+        _ => local_address(fd).ok()?,
+    };
+    Some(Inherited { role, addr, path, socket })
 }
 
 #[cfg(test)]
@@ -104,7 +125,7 @@ mod tests {
     fn an_address_takes_its_own_and_port_0_any() {
         let item = |addr: &str, role| {
             let socket = bridge("127.0.0.1:0".parse().unwrap(), SocketOptions::default()).unwrap();
-            Inherited { role, addr: addr.parse().unwrap(), socket }
+            Inherited { role, addr: addr.parse().unwrap(), path: None, socket }
         };
         let mut list = vec![
             item("127.0.0.1:7", Role::Http),

@@ -15,6 +15,7 @@ mod epoll;
 mod host;
 mod inherit;
 mod leases;
+mod local;
 pub mod net;
 mod ops;
 mod ring;
@@ -28,6 +29,7 @@ pub use epoll::Epoll;
 pub use host::{be_nice, disk_bytes};
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
+pub use local::{LocalSocket, SOCKET_PATH_BYTES_MAX};
 pub use net::{
     Reservation, Waker, available_cores, bridge, disk_space, pin_to_core, raise_open_files, reserve,
 };
@@ -51,7 +53,8 @@ pub type ShardId = u16;
 pub struct ListenSpec {
     /// What [`Event::Accepted`] calls it. Several sockets may have the same number.
     pub listener: u16,
-    /// Address and port; an unspecified IPv6 address listens on both families.
+    /// Address and port; an unspecified IPv6 address listens on both families. Of no meaning where `socket` is a
+    /// [`LocalSocket`]'s.
     pub addr: SocketAddr,
     /// What the socket and those that it accepts are set to.
     pub options: SocketOptions,

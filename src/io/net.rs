@@ -61,7 +61,7 @@ pub fn reserve(addr: SocketAddr) -> io::Result<Reservation> {
 /// Opens one listening socket of the many that share its address; see [`super::Io::listen`].
 pub(super) fn listener(spec: ListenSpec) -> io::Result<(OwnedFd, SocketAddr)> {
     if let Some(socket) = spec.socket {
-        return Ok((socket.try_clone()?, local_address(socket.as_raw_fd())?));
+        return Ok((socket.try_clone()?, spec.addr));
     }
     on_a_family(spec.addr, |addr| {
         let socket = stream_socket(&addr)?;
@@ -118,16 +118,21 @@ fn on_a_family<T>(addr: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) 
 }
 
 fn stream_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = stream_of(if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })?;
+    if addr.is_ipv6() {
+        let fd = socket.as_raw_fd();
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(!addr.ip().is_unspecified()))?;
+    }
+    Ok(socket)
+}
+
+/// A stream socket of a family.
+pub(super) fn stream_of(family: i32) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket takes no pointer.
     let fd = check(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: a new descriptor that nobody else knows.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    if addr.is_ipv6() {
-        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(!addr.ip().is_unspecified()))?;
-    }
-    Ok(socket)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A socket address as the kernel reads it.

@@ -15,6 +15,7 @@ use crate::io::SocketOptions;
 use crate::session::Options;
 use crate::sync::Gate;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// What a listener speaks below MQTT.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,12 +29,14 @@ pub enum Kind {
     Ws,
     /// WebSocket in TLS.
     Wss,
+    /// A socket in the file system.
+    Unix,
 }
 
 impl Kind {
     /// Each value with its name in a configuration.
     pub const NAMES: &[(&'static str, Kind)] =
-        &[("tcp", Kind::Tcp), ("tls", Kind::Tls), ("ws", Kind::Ws), ("wss", Kind::Wss)];
+        &[("tcp", Kind::Tcp), ("tls", Kind::Tls), ("ws", Kind::Ws), ("wss", Kind::Wss), ("unix", Kind::Unix)];
 
     /// Whether it needs certificates.
     pub fn has_tls(self) -> bool {
@@ -60,6 +63,10 @@ pub struct Listener {
     pub kind: Kind,
     /// Address and port; port 0 takes a free one. `None`: it is still to be set.
     pub bind: Option<SocketAddr>,
+    /// The path of its socket, where it is one in the file system.
+    pub path: Option<PathBuf>,
+    /// The permissions of that, as octal digits.
+    pub mode: Box<str>,
     /// What its sockets are set to; a backlog of 0 is `broker.backlog`.
     pub socket: SocketOptions,
     /// The zone whose values its clients have; empty: none.
@@ -91,6 +98,8 @@ impl Listener {
             name: name.into(),
             kind: Kind::default(),
             bind: None,
+            path: None,
+            mode: "660".into(),
             socket: SocketOptions { backlog: 0, ..SocketOptions::default() },
             zone: "".into(),
             mountpoint: "".into(),
@@ -107,9 +116,15 @@ impl Listener {
 }
 
 impl Listener {
+    /// The permissions of its path; `None` where they are not what a mode is.
+    pub fn mode_bits(&self) -> Option<u32> {
+        let octal = !self.mode.is_empty() && self.mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        u32::from_str_radix(&self.mode, 8).ok().filter(|bits| octal && *bits <= 0o777)
+    }
+
     /// Whether it cannot do without the address of each peer.
     pub fn needs_addresses(&self) -> bool {
-        !self.access.is_open() || !self.proxy_from.is_empty()
+        self.kind != Kind::Unix && (!self.access.is_open() || !self.proxy_from.is_empty())
     }
 }
 
@@ -131,14 +146,29 @@ pub struct Served {
     pub name: Box<str>,
     /// What it speaks.
     pub kind: Kind,
-    /// The address that was bound.
+    /// The address that was bound; that of this machine where it has a path.
     pub addr: SocketAddr,
+    /// Its path, where it has one.
+    pub path: Option<PathBuf>,
+}
+
+impl Served {
+    /// A listener that is bound to this address, or has its path.
+    pub fn at(listener: &Listener, addr: SocketAddr) -> Served {
+        let (name, kind, path) = (listener.name.clone(), listener.kind, listener.path.clone());
+        Served { name, kind, addr, path }
+    }
+
+    /// The address or the path.
+    pub fn place(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.addr.to_string(), |path| path.display().to_string())
+    }
 }
 
 impl std::fmt::Display for Served {
     /// The address; name and kind where they are not what everybody expects.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.addr)?;
+        f.write_str(&self.place())?;
         if &*self.name == "default" && self.kind == Kind::Tcp {
             return Ok(());
         }

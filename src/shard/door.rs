@@ -9,7 +9,7 @@ use crate::codec::{Connect, ReasonCode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
 use crate::limits::{AUTH_WAIT_MS, AUTH_WAITING_MAX};
-use crate::listener::Network;
+use crate::listener::{self, Network};
 use crate::map::{Map, Slot};
 use crate::session::Refusal;
 use crate::time::Moment;
@@ -228,10 +228,12 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn is_local(&self, conn: Conn) -> bool {
         let Some(c) = self.local.conns.get(conn) else { return false };
         let proxies = self.proxies(c.listener);
-        c.peer().is_some_and(|peer| {
-            let of_proxy = proxies.is_some_and(|from| from.iter().any(|net| net.contains(peer.ip())));
-            peer.ip().to_canonical().is_loopback() && !of_proxy
-        })
+        let Some(peer) = c.peer() else {
+            let told = self.local.options.listener(c.listener);
+            return proxies.is_none() && told.is_some_and(|told| told.kind == listener::Kind::Unix);
+        };
+        let of_proxy = proxies.is_some_and(|from| from.iter().any(|net| net.contains(peer.ip())));
+        peer.ip().to_canonical().is_loopback() && !of_proxy
     }
 
     /// The proxies that a listener trusts, where its connections come from proxies.

@@ -7,6 +7,7 @@ use super::{Handover, Next, Shard};
 use crate::codec::{ReasonCode, Version};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{REFUSAL_MS_MAX, REFUSALS_MAX};
+use crate::listener::Kind;
 use crate::listener::mount::{self, Unmountable};
 use crate::listener::proxy::{Parsed, parse};
 use crate::session::{Link, Refusal};
@@ -33,7 +34,7 @@ impl<I: Io<Handover>> Shard<I> {
         let trusted = !proxied
             || entrance.is_none_or(|listener| {
                 let from = |peer: SocketAddr| listener.proxy_from.iter().any(|net| net.contains(peer.ip()));
-                peer.is_some_and(from)
+                peer.map_or(listener.kind == Kind::Unix, from)
             });
         if proxied {
             connection.phase = Phase::Proxied;

@@ -5,6 +5,7 @@ use super::peer::TIMEOUT;
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,10 @@ impl Ground for Broker {
     }
 }
 
-impl Socket for TcpStream {
+/// The same for sockets with addresses and those with paths.
+macro_rules! sockets {
+    ($($ty:ty)*) => {$(
+impl Socket for $ty {
     fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.set_write_timeout(Some(TIMEOUT))?;
         self.write_all(bytes)
@@ -82,3 +86,7 @@ impl Socket for TcpStream {
         uptime()
     }
 }
+    )*};
+}
+
+sockets!(TcpStream UnixStream);

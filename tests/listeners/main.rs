@@ -3,6 +3,7 @@
 mod admission;
 #[path = "../common/mod.rs"]
 mod common;
+mod local;
 mod mounted;
 mod proxied;
 mod several;

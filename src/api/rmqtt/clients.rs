@@ -139,7 +139,7 @@ async fn online(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> 
 
 /// `NODE@ADDRESS/PEER/CLIENT/USER`.
 fn connection(cx: &Context, client: &ClientRow) -> String {
-    let local = cx.facts.mqtt.first().map_or_else(String::new, |served| served.addr.to_string());
+    let local = cx.facts.mqtt.first().map_or_else(String::new, |served| served.place());
     let peer = client.peer.map_or_else(String::new, |peer| peer.to_string());
     format!("{}@{local}/{peer}/{}/{}", cx.facts.node.id, client.client_id, user(client))
 }

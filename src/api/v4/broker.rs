@@ -45,7 +45,11 @@ const LISTENERS: Shape = Shape::Object(&[
         "listeners",
         Shape::List(&Shape::Object(&[
             must("name", Shape::Text, "Its name; `default` is the first of `mqtt.listen`."),
-            must("protocol", Shape::OneOf(&["mqtt:tcp"]), "What it serves."),
+            must(
+                "protocol",
+                Shape::OneOf(&["mqtt:tcp", "mqtt:tls", "mqtt:ws", "mqtt:wss", "mqtt:unix"]),
+                "What it serves.",
+            ),
             must("listen_on", Shape::Text, "Address and port."),
             must("acceptors", COUNT, "Threads that accept."),
             must("max_conns", COUNT, "Connections that it can have."),
@@ -157,7 +161,7 @@ async fn listeners(State(cx): State<Context>) -> Result<Answer, Fault> {
         json!({
             "name": served.name,
             "protocol": format!("mqtt:{}", served.kind.name()),
-            "listen_on": served.addr.to_string(),
+            "listen_on": served.place(),
             "acceptors": shards.len(),
             "max_conns": match max {
                 0 => all + room as u64,
