@@ -21,7 +21,7 @@ pub(super) fn open_local(
 }
 
 pub(super) fn cannot_listen_at(listener: &Listener, path: &Path, error: &std::io::Error) -> String {
-    let (path, key) = (path.display(), format!("listeners.{}.path", listener.name));
+    let (path, key) = (path.display(), format!("listeners.{}.socket", listener.name));
     match error.kind() {
         ErrorKind::AddrInUse => {
             format!("cannot listen on {path}: another process does; stop it, or choose another {key}")

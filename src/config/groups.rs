@@ -37,7 +37,7 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "Address and port that it serves. `[::]` takes IPv4 and IPv6; a port alone means the same; port 0 takes a free one.";
     "kind" kind RESTART names!(listener::Kind),
         "What it speaks below MQTT: nothing but TCP, TLS, WebSocket, WebSocket in TLS, or nothing but a socket in the file system.";
-    "path" path RESTART Kind::Path,
+    "socket" path RESTART Kind::Path,
         "With `kind = \"unix\"`, in place of `bind`: where its socket is in the file system. One on which nobody listens any more is replaced.";
     "mode" mode RESTART Kind::Text { bytes_max: 4 },
         "The permissions of that socket, as for chmod: who may write to it may connect.";
@@ -220,14 +220,16 @@ fn check_place(listener: &Listener) -> Option<(&'static str, String)> {
     let lists = !listener.access.is_open() && !listener.proxy_protocol;
     let len = listener.path.as_ref().map(|path| path.as_os_str().len());
     match (len, listener.bind) {
-        (None, _) if unix => Some(("path", "expected a path, got none".to_owned())),
+        (None, _) if unix => Some(("socket", "expected a path, got none".to_owned())),
         (Some(len), _) if unix && len > SOCKET_PATH_BYTES_MAX => {
-            Some(("path", format!("expected a path of at most {SOCKET_PATH_BYTES_MAX} bytes, got {len}")))
+            Some(("socket", format!("expected a path of at most {SOCKET_PATH_BYTES_MAX} bytes, got {len}")))
         }
         (_, Some(_)) if unix => {
-            Some(("bind", "expected none: a listener of kind \"unix\" has a path".to_owned()))
+            Some(("bind", "expected none: a listener of kind \"unix\" has a socket".to_owned()))
         }
-        (Some(_), _) if !unix => Some(("path", "expected none: only kind = \"unix\" has a path".to_owned())),
+        (Some(_), _) if !unix => {
+            Some(("socket", "expected none: only kind = \"unix\" has a socket".to_owned()))
+        }
         (_, None) if !unix => Some(("bind", "expected an address with a port, got none".to_owned())),
         _ if unix && listener.mode_bits().is_none() => {
             Some(("mode", format!("expected permissions such as \"660\", got {:?}", listener.mode)))
@@ -316,7 +318,7 @@ impl Config {
             }
             let same = |other: &&Listener| is_local && other.path.is_some() && other.path == listener.path;
             if let Some(other) = all[..at].iter().find(same) {
-                fault(format!("{key}.path"), format!("it is the listener {}'s already", other.name));
+                fault(format!("{key}.socket"), format!("it is the listener {}'s already", other.name));
             }
             if listener.proxy_protocol && listener.proxy_from.is_empty() && !is_local {
                 let what = "expected the networks or addresses of the proxies, got none".to_owned();

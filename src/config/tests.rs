@@ -274,21 +274,21 @@ fn what_is_wrong_with_a_zone_or_what_a_listener_says_of_others_is_told() {
             "listeners.a = { bind = \"1\", proxy_protocol = true }\n",
             "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
         ),
-        ("listeners.a.kind = \"unix\"\n", "listeners.a.path: expected a path, got none"),
+        ("listeners.a.kind = \"unix\"\n", "listeners.a.socket: expected a path, got none"),
         (
-            "listeners.a = { kind = \"unix\", path = \"/run/a\", mode = \"999\" }\n",
+            "listeners.a = { kind = \"unix\", socket = \"/run/a\", mode = \"999\" }\n",
             "listeners.a.mode: expected permissions such as \"660\", got \"999\"",
         ),
         (
-            "listeners.a = { kind = \"unix\", path = \"/run/a\", bind = \"1\" }\n",
-            "listeners.a.bind: expected none: a listener of kind \"unix\" has a path",
+            "listeners.a = { kind = \"unix\", socket = \"/run/a\", bind = \"1\" }\n",
+            "listeners.a.bind: expected none: a listener of kind \"unix\" has a socket",
         ),
         (
-            "listeners.a = { bind = \"1\", path = \"/run/a\" }\n",
-            "listeners.a.path: expected none: only kind = \"unix\" has a path",
+            "listeners.a = { bind = \"1\", socket = \"/run/a\" }\n",
+            "listeners.a.socket: expected none: only kind = \"unix\" has a socket",
         ),
         (
-            "listeners.a = { kind = \"unix\", path = \"/run/a\", deny = \"::1\" }\n",
+            "listeners.a = { kind = \"unix\", socket = \"/run/a\", deny = \"::1\" }\n",
             "listeners.a.deny: expected none: who comes through the file system has no address, see mode",
         ),
         (

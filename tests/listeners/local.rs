@@ -44,7 +44,7 @@ impl Ground for At<'_> {
 fn settings(path: &Path) -> Vec<(&'static str, String)> {
     vec![
         ("listeners.local.kind", "unix".to_owned()),
-        ("listeners.local.path", path.display().to_string()),
+        ("listeners.local.socket", path.display().to_string()),
         ("listeners.local.mode", "600".to_owned()),
         ("listeners.local.max_connections", "8".to_owned()),
     ]
