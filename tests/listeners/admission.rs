@@ -39,7 +39,7 @@ fn a_listener_has_as_many_connections_as_it_may_on_all_shards_together() {
             // Other listeners have places, and one that is left is for the next.
             peers.iter_mut().for_each(Peer::ping);
             Peer::connect(&broker, Version::V5, "elsewhere").ping();
-            peers.pop().map(Peer::disconnect);
+            peers.pop().expect("three of them").disconnect();
             await_connections(&broker, "small", 2);
             assert_eq!(answer(&broker, "small", Version::V5, "next").1, ReasonCode::SUCCESS);
             broker.stop();
@@ -72,7 +72,7 @@ fn connections_beyond_the_rate_are_told_so() {
         for (at, peer) in peers.iter_mut().enumerate() {
             peer.send_raw(&Login::new(Version::V5, &format!("fast-{at}")).bytes());
         }
-        let codes: Vec<ReasonCode> = peers.iter_mut().map(|peer| connack_code(peer)).collect();
+        let codes: Vec<ReasonCode> = peers.iter_mut().map(connack_code).collect();
         let count = |code| codes.iter().filter(|c| **c == code).count() as u64;
         let refused = count(ReasonCode::CONNECTION_RATE_EXCEEDED);
         assert_eq!(count(ReasonCode::SUCCESS) + refused, 20, "{codes:?}");

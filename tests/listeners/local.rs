@@ -15,7 +15,7 @@ impl Folder {
     fn new(name: &str) -> Folder {
         let folder = std::env::temp_dir().join(format!("ringmq-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder).expect("a folder below that for temporary ones");
         Folder(folder)
     }
 
