@@ -90,7 +90,8 @@ fn a_session_comes_back() {
 #[test]
 fn what_is_damaged_does_not_come_back() {
     let message = message(b"some payload that is longer than a word", Moment(9));
-    let records: [(Box<[u8]>, fn(&[u8]) -> Option<BadRecord>); 3] = [
+    type Reads = fn(&[u8]) -> Option<BadRecord>;
+    let records: [(Box<[u8]>, Reads); 3] = [
         (encode_message(&message.view(), DAY), |bytes| decode_message(bytes, DAY).err()),
         (encode_entry(Some(&message.view()), QoS::AtLeastOnce, true, &[5], Source::Client, DAY), |bytes| {
             decode_entry(bytes, DAY).err()
