@@ -74,7 +74,7 @@ impl Plan {
         let version =
             |r: &mut Random| r.pick(&[Version::V5, Version::V5, Version::V5, Version::V311, Version::V31]);
         let mut options = options(r);
-        let crashes = (seed % 2 == 0).then(|| Random::new(seed, 7).pick(&[0, 10, 30, 100]));
+        let crashes = seed.is_multiple_of(2).then(|| Random::new(seed, 7).pick(&[0, 10, 30, 100]));
         if crashes.is_some() && options.queue_full == QueueFull::Disconnect {
             // Who fills its own queue is disconnected before it is told that its messages are kept, and sends them
             // again for ever.
