@@ -86,7 +86,7 @@ fn rules_say_who_may_publish_what() {
                 }
             }
         }
-        assert_eq!(publish(&mut ann, "user/ann", QoS::AtLeastOnce, false).is_error(), false);
+        assert!(!publish(&mut ann, "user/ann", QoS::AtLeastOnce, false).is_error());
         assert_eq!(publish(&mut ann, "user/bob", QoS::AtLeastOnce, false), denied);
         // QoS and RETAIN.
         assert_eq!(publish(&mut ann, "narrow", QoS::AtLeastOnce, false), denied);
