@@ -22,7 +22,6 @@ pub mod trie;
 
 pub mod codec;
 pub mod mesh;
-pub mod record;
 pub mod retained;
 pub mod store;
 pub mod transport;

@@ -50,8 +50,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             drain.next += 1;
         }
-        let kept = self.local.keeper.as_ref().is_none_or(|keeper| keeper.is_written());
-        if drain.next >= end && self.local.conns.is_empty() && kept {
+        if drain.next >= end && self.local.conns.is_empty() {
             self.stopped = true;
         } else if self.local.now >= drain.cut {
             // One more grace of a second for the driver to finish its closes, then the process goes.
