@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["session", "router", "desk", "listener"],
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],
-    &["broker", "bench", "ctl", "storectl", "tune"],
+    &["broker", "bench", "ctl", "tune"],
     &["main", "import", "operate", "passwd"],
 ];
 
