@@ -376,8 +376,7 @@ impl LogEngine {
     fn cannot_copy(&mut self, number: u32, at: u64) -> Fault {
         self.stuck = true;
         let text = format!(
-            "segment {number:010}.log is damaged at {at}: its room is not given back before a \
-             salvage"
+            "segment {number:010}.log is damaged at {at}: its room is not given back before a salvage"
         );
         Fault::new(FaultKind::Damaged, text)
     }
