@@ -156,7 +156,7 @@ fn a_server_that_refuses_or_talks_nonsense_is_named_as_the_cause() {
         });
         for &driver in DRIVERS {
             let output =
-                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "10", "--no-reconnect"]);
+                bench(port, driver, &["conn", "-c", "2", "--connect-timeout", "3", "--no-reconnect"]);
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{told}");
             assert!(told.contains(&format!("2 x {cause}")), "{cause}: {told}");
