@@ -60,11 +60,14 @@ fn listeners_count_their_connections() {
     served(&[], |broker, http| {
         let _peers: Vec<Peer> =
             (0..5).map(|n| Peer::connect(broker, Version::V5, &format!("client-{n}"))).collect();
-        let body = told(http, "/api/v4/listeners", "/api/v4/listeners");
-        let row = &body["data"][0]["listeners"][0];
+        let listener =
+            || told(http, "/api/v4/listeners", "/api/v4/listeners")["data"][0]["listeners"][0].clone();
+        let row = listener();
         assert_eq!(row["protocol"], "mqtt:tcp");
         assert_eq!(row["listen_on"], broker.addr().to_string());
-        assert_eq!((&row["acceptors"], &row["current_conns"]), (&json!(3), &json!(5)));
+        assert_eq!(row["acceptors"], 3);
+        // Shards count one after the other: one that went home meanwhile is counted at both ends.
+        while listener()["current_conns"] != 5 {}
     });
 }
 
