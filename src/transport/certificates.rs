@@ -203,13 +203,13 @@ fn name(certificate: &X509Certificate<'_>, from: NameFrom) -> Option<String> {
 
 /// A chain with its key, and the names that it is for.
 #[derive(Debug)]
-struct ServedCertificate {
+pub(super) struct ServedCertificate {
     names: Vec<String>,
-    key: Arc<CertifiedKey>,
+    pub(super) key: Arc<CertifiedKey>,
     ends: i64,
 }
 
-fn served_certificate(chain: &PemText, key: &PemText) -> Result<ServedCertificate, String> {
+pub(super) fn served_certificate(chain: &PemText, key: &PemText) -> Result<ServedCertificate, String> {
     let certificates = of_kind(chain, |kind| kind == SectionKind::Certificate, "a certificate")?;
     for section in &certificates {
         if let Err(error) = X509Certificate::from_der(&section.der) {
@@ -248,7 +248,11 @@ fn served_certificate(chain: &PemText, key: &PemText) -> Result<ServedCertificat
 }
 
 /// Sections of one kind, at least one.
-fn of_kind(text: &PemText, wanted: impl Fn(SectionKind) -> bool, what: &str) -> Result<Vec<Section>, String> {
+pub(super) fn of_kind(
+    text: &PemText,
+    wanted: impl Fn(SectionKind) -> bool,
+    what: &str,
+) -> Result<Vec<Section>, String> {
     let sections: Vec<_> = text.sections()?.into_iter().filter(|section| wanted(section.kind)).collect();
     if sections.is_empty() {
         return Err(format!("{}: expected {what} in PEM, got none", text.name));
@@ -256,7 +260,7 @@ fn of_kind(text: &PemText, wanted: impl Fn(SectionKind) -> bool, what: &str) -> 
     Ok(sections)
 }
 
-fn roots(authorities: &[PemText]) -> Result<RootCertStore, String> {
+pub(super) fn roots(authorities: &[PemText]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for text in authorities {
         for section in of_kind(text, |kind| kind == SectionKind::Certificate, "a certificate")? {

@@ -10,18 +10,22 @@
 //! (handshakes, alerts, pongs, close frames) waits inside and leaves with the next `seal`; [`Transport::has_output`]
 //! tells that there is some. One call of `seal` makes one frame and one run of records, however many packets.
 //!
+//! Both ends are here: the broker's ([`Transport::new`]) and a client's ([`Transport::dial`]), which begins.
+//!
 //! An idle connection holds keys and no buffer: a part of a record, a frame's head or a control frame is kept only
 //! until it is complete. All of it travels with a connection from shard to shard. kTLS could take over where
 //! [`Transport::is_handshaking`] turns false: rustls gives the keys away there.
 
 mod certificates;
+mod dial;
 mod pem;
 mod tls;
 mod upgrade;
 mod websocket;
 
 pub use certificates::{ClientCertificates, NameFrom, PeerNames, Text, TlsFiles, TlsTerms};
-pub use upgrade::WebSocketTerms;
+pub use dial::{DialFiles, DialLayers, DialTls, DialVersion};
+pub use upgrade::{DialWebSocket, WebSocketTerms};
 pub use websocket::CloseCode;
 
 use crate::heap::{Counted, boxed};
@@ -110,20 +114,34 @@ impl Transport {
         }
         let tls = layers.tls.as_ref().map(|terms| Tls::new(terms).map(Box::new)).transpose()?;
         let websocket = layers.websocket.as_ref().map(|terms| WebSocket::new(terms.clone()));
-        Ok(Some(Box::new(Transport {
-            tls,
-            websocket,
-            closing: None,
-            closed: false,
-            faulty: false,
-            counted: Counted::default(),
-        })))
+        Ok(Some(Box::new(Transport::of(tls, websocket))))
+    }
+
+    /// The layers of a client's new connection; what they begin with waits to be sealed. The seed decides the key and
+    /// the masks of WebSocket.
+    ///
+    /// # Errors
+    /// What of the configuration rustls does not take.
+    pub fn dial(layers: &DialLayers, seed: u64) -> Result<Transport, Fault> {
+        let tls = layers.tls.as_ref().map(|terms| Tls::dial(terms).map(Box::new)).transpose()?;
+        let websocket = layers.websocket.as_ref().map(|terms| WebSocket::dial(terms, seed));
+        Ok(Transport::of(tls, websocket))
+    }
+
+    fn of(tls: Option<Box<Tls>>, websocket: Option<WebSocket>) -> Transport {
+        let counted = Counted::default();
+        Transport { tls, websocket, closing: None, closed: false, faulty: false, counted }
     }
 
     /// Whether the next bytes may cost a step of a TLS handshake, which is some hundred microseconds of work.
     #[inline]
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether its session of TLS is one from before.
+    pub fn is_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_resumed())
     }
 
     /// Whether it has WebSocket.
@@ -192,7 +210,7 @@ impl Transport {
     pub fn has_output(&self) -> bool {
         (self.closing.is_some() && !self.closed)
             || self.tls.as_ref().is_some_and(|tls| tls.has_output())
-            || self.websocket.as_ref().is_some_and(WebSocket::has_output)
+            || (self.websocket.as_ref().is_some_and(WebSocket::has_output) && !self.is_handshaking())
     }
 
     /// Appends to `wire` what carries these bytes of MQTT, and whatever the layers have to say. What cannot be said
@@ -209,7 +227,10 @@ impl Transport {
             (Some(tls), Some(websocket)) => {
                 let inner = &mut scratch.inner;
                 inner.clear();
-                websocket.seal(plain, closing, inner);
+                // A client's request waits for the end of the handshake.
+                if !tls.is_handshaking() {
+                    websocket.seal(plain, closing, inner);
+                }
                 tls.seal(inner, self.closed, wire);
             }
             (None, None) => wire.extend_from_slice(plain),

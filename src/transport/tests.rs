@@ -1,5 +1,7 @@
 //! TLS against rustls' own client, and what is told of files that are wrong.
 
+mod dial;
+
 use super::*;
 use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
 use rcgen::{

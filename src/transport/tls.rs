@@ -2,13 +2,16 @@
 //! and encrypted into the send buffer, and an idle connection holds neither.
 
 use super::certificates::{PeerNames, TlsTerms};
+use super::dial::{DialTls, explain};
 use super::{Fate, Fault, Layer};
 use crate::heap::boxed;
 use crate::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES, TLS_STATE_BYTES};
+use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
+use rustls::{CommonState, HandshakeKind};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,14 +20,44 @@ const HEAD_BYTES: usize = 5;
 /// Bytes of MQTT in one record at most.
 const FRAGMENT_BYTES_MAX: usize = 16_384;
 
+/// Which end of it this is.
+enum End {
+    Server(UnbufferedServerConnection, Arc<TlsTerms>),
+    Client(UnbufferedClientConnection),
+}
+
+impl End {
+    fn state(&self) -> &CommonState {
+        match self {
+            End::Server(connection, _) => connection,
+            End::Client(connection) => connection,
+        }
+    }
+
+    /// What rustls makes of an error.
+    fn fault(&self, error: &rustls::Error) -> Fault {
+        match self {
+            End::Server(..) => fault(error),
+            End::Client(_) => Fault { layer: Layer::Tls, text: explain(error) },
+        }
+    }
+}
+
+/// What comes after a step of rustls.
+enum Next {
+    More,
+    Nothing,
+    Ended,
+    Failed(rustls::Error),
+}
+
 /// One connection's TLS.
 pub(super) struct Tls {
-    connection: UnbufferedServerConnection,
+    end: End,
     /// Received and not complete, or not begun.
     pending: Vec<u8>,
     /// Handshake messages and alerts that wait to be sent.
     reply: Vec<u8>,
-    terms: Arc<TlsTerms>,
     /// The peer was at fault; rustls is not asked any more.
     failed: bool,
     /// Who the client is, by its certificate.
@@ -40,13 +73,30 @@ impl fmt::Debug for Tls {
 impl Tls {
     pub fn new(terms: &Arc<TlsTerms>) -> Result<Tls, Fault> {
         let connection = UnbufferedServerConnection::new(terms.config.clone()).map_err(|e| fault(&e))?;
-        let (pending, reply) = (Vec::new(), Vec::new());
-        Ok(Tls { connection, pending, reply, terms: terms.clone(), failed: false, names: None })
+        Ok(Tls::of(End::Server(connection, terms.clone())))
+    }
+
+    /// The client's side, which begins.
+    pub fn dial(terms: &DialTls) -> Result<Tls, Fault> {
+        let connection = UnbufferedClientConnection::new(terms.config.clone(), terms.name.clone());
+        let mut tls = Tls::of(End::Client(connection.map_err(|e| fault(&e))?));
+        // Its first message waits in rustls.
+        tls.process(&mut [], &mut Vec::new()).1?;
+        Ok(tls)
+    }
+
+    fn of(end: End) -> Tls {
+        Tls { end, pending: Vec::new(), reply: Vec::new(), failed: false, names: None }
     }
 
     #[inline]
     pub fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        self.end.state().is_handshaking()
+    }
+
+    /// Whether the handshake, which is done, was that of a session from before.
+    pub fn is_resumed(&self) -> bool {
+        self.end.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     #[inline]
@@ -98,9 +148,10 @@ impl Tls {
         }
         if handshaking
             && !self.is_handshaking()
-            && let Some(certificate) = self.connection.peer_certificates().and_then(<[_]>::first)
+            && let End::Server(connection, terms) = &self.end
+            && let Some(certificate) = connection.peer_certificates().and_then(<[_]>::first)
         {
-            match self.terms.names_of(certificate) {
+            match terms.names_of(certificate) {
                 Ok(names) => self.names = names.map(Box::new),
                 Err(text) => {
                     self.failed = true;
@@ -122,40 +173,32 @@ impl Tls {
     fn process(&mut self, record: &mut [u8], plain: &mut Vec<u8>) -> (usize, Result<Fate, Fault>) {
         let (mut at, mut fate) = (0, Fate::Open);
         loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.connection.process_tls_records(&mut record[at..]);
-            let mut more = true;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(Ok(data)) = traffic.next_record() {
-                        discard += data.discard;
-                        plain.extend_from_slice(data.payload);
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.reply),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => fate = Fate::Ended,
-                // No early data is offered, so none is accepted.
-                Ok(_) => more = false,
-                Err(error) => {
+            let rest = &mut record[at..];
+            let (discard, next) = match &mut self.end {
+                End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, plain),
+                End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, plain),
+            };
+            match next {
+                Next::More => {}
+                Next::Ended => fate = Fate::Ended,
+                Next::Nothing => return (at + discard, Ok(fate)),
+                Next::Failed(error) => {
                     self.say_alert(record.get_mut(at + discard..).unwrap_or_default());
-                    return (at, Err(fault(&error)));
+                    return (at, Err(self.end.fault(&error)));
                 }
             }
             at += discard;
-            if !more {
-                return (at, Ok(fate));
-            }
         }
     }
 
     /// Takes the alert that rustls has for the peer. With what is left of the same bytes, for it keeps count of them.
     fn say_alert(&mut self, rest: &mut [u8]) {
         self.failed = true;
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(rest).state
-        {
-            encode(&mut data, &mut self.reply);
-        }
+        let mut nothing = Vec::new();
+        let _ = match &mut self.end {
+            End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
+            End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
+        };
     }
 
     /// Appends the records that carry these bytes; at the `end` with a close_notify.
@@ -167,26 +210,11 @@ impl Tls {
         }
         loop {
             // With what is pending, for rustls keeps count of it; none of it is complete.
-            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut self.pending);
-            let mut more = true;
-            match state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, wire),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    more = false;
-                    if !plain.is_empty() {
-                        let fragments = plain.len().div_ceil(FRAGMENT_BYTES_MAX);
-                        let room = plain.len() + fragments * TLS_RECORD_OVERHEAD_BYTES;
-                        append(wire, room, |room| traffic.encrypt(plain, room));
-                    }
-                    if end {
-                        append(wire, TLS_RECORD_OVERHEAD_BYTES, |room| traffic.queue_close_notify(room));
-                    }
-                }
-                Ok(ConnectionState::PeerClosed) => {}
-                // It has failed, and its peer was told.
-                _ => more = false,
-            }
+            let pending = &mut self.pending[..];
+            let (discard, more) = match &mut self.end {
+                End::Server(tls, _) => put(tls.process_tls_records(pending), plain, end, wire),
+                End::Client(tls) => put(tls.process_tls_records(pending), plain, end, wire),
+            };
             if discard > 0 {
                 self.pending.drain(..discard.min(self.pending.len()));
             }
@@ -195,6 +223,63 @@ impl Tls {
             }
         }
     }
+}
+
+/// Takes what a step has brought: what it says goes to `reply`, what it carries to `plain`. With the bytes that it
+/// used.
+fn take<D>(status: UnbufferedStatus<'_, '_, D>, reply: &mut Vec<u8>, plain: &mut Vec<u8>) -> (usize, Next) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let next = match state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            while let Some(Ok(data)) = traffic.next_record() {
+                discard += data.discard;
+                plain.extend_from_slice(data.payload);
+            }
+            Next::More
+        }
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            encode(&mut data, reply);
+            Next::More
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Next::More
+        }
+        Ok(ConnectionState::PeerClosed) => Next::Ended,
+        // No early data is offered, so none is accepted.
+        Ok(_) => Next::Nothing,
+        Err(error) => Next::Failed(error),
+    };
+    (discard, next)
+}
+
+/// Appends what a step lets be said of `plain`; with the bytes that it used, and whether another step is due.
+fn put<D>(status: UnbufferedStatus<'_, '_, D>, plain: &[u8], end: bool, wire: &mut Vec<u8>) -> (usize, bool) {
+    let more = match status.state {
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            encode(&mut data, wire);
+            true
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            true
+        }
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+            if !plain.is_empty() {
+                let fragments = plain.len().div_ceil(FRAGMENT_BYTES_MAX);
+                let room = plain.len() + fragments * TLS_RECORD_OVERHEAD_BYTES;
+                append(wire, room, |room| traffic.encrypt(plain, room));
+            }
+            if end {
+                append(wire, TLS_RECORD_OVERHEAD_BYTES, |room| traffic.queue_close_notify(room));
+            }
+            false
+        }
+        Ok(ConnectionState::PeerClosed) => true,
+        // It has failed, and its peer was told.
+        _ => false,
+    };
+    (status.discard, more)
 }
 
 fn fault(error: &rustls::Error) -> Fault {

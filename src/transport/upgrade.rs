@@ -1,4 +1,4 @@
-//! The request by which HTTP becomes WebSocket [RFC 6455, 4.2], and the answer.
+//! The request by which HTTP becomes WebSocket [RFC 6455, 4.1 and 4.2], and the answer; for both ends.
 
 use crate::limits::WS_HEADERS_MAX;
 use base64::Engine;
@@ -10,6 +10,9 @@ use std::fmt::Write;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Names of MQTT [MQTT-6.0.0-3], and older ones.
 const PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1.1", "mqttv3.1"];
+
+/// Characters of an answer that an error shows.
+const SHOWN_CHARS_MAX: usize = 120;
 
 /// What a listener asks of an upgrade request.
 #[derive(Clone, Debug)]
@@ -92,13 +95,17 @@ pub(super) fn read_upgrade(head: &[u8], terms: &WebSocketTerms) -> Result<String
     let protocol = headers.protocol.ok_or_else(|| {
         refuse("400 Bad Request", format!("expected a Sec-WebSocket-Protocol of {}", PROTOCOLS.join(", ")))
     })?;
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
     let mut answer =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".to_owned();
-    let accept = STANDARD.encode(hash);
+    let accept = accept(key);
     // Writing to a String does not fail.
     let _ = write!(answer, "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n");
     Ok(answer)
+}
+
+/// What shows that a request was read.
+fn accept(key: &str) -> String {
+    STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes()))
 }
 
 fn headers<'a>(all: &[httparse::Header<'a>]) -> Result<Headers<'a>, Refusal> {
@@ -129,4 +136,98 @@ fn headers<'a>(all: &[httparse::Header<'a>]) -> Result<Headers<'a>, Refusal> {
         }
     }
     Ok(headers)
+}
+
+/// What a client asks a server of WebSocket for.
+#[derive(Clone, Debug)]
+pub struct DialWebSocket {
+    /// The server's name and port, as its `Host`.
+    pub host: String,
+    /// The path.
+    pub path: String,
+}
+
+impl DialWebSocket {
+    /// The request of a client with these masks.
+    pub(super) fn request(&self, masks: &Masks) -> Vec<u8> {
+        let DialWebSocket { host, path } = self;
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13";
+        let (key, protocol) = (masks.key(), PROTOCOLS[0]);
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\n{upgrade}\r\nSec-WebSocket-Key: {key}\r\n\
+             Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+}
+
+/// A client's key, and then the masks of its frames: numbers that follow from a seed (splitmix64). They keep caches
+/// between here and there from taking frames for requests, and keep nothing secret.
+#[derive(Debug)]
+pub(super) struct Masks(u64);
+
+impl Masks {
+    pub fn new(seed: u64) -> Masks {
+        Masks(seed)
+    }
+
+    fn at(&self, step: u64) -> u64 {
+        let mixed = self.0.wrapping_add(step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The same until the first mask is taken.
+    fn key(&self) -> String {
+        STANDARD.encode([self.at(1).to_ne_bytes(), self.at(2).to_ne_bytes()].concat())
+    }
+
+    pub fn next(&mut self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.at(3).to_ne_bytes();
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        [a, b, c, d]
+    }
+
+    /// Reads the answer to the request, and what of its body came with it.
+    pub fn read_answer(&self, answer: &[u8]) -> Result<(), String> {
+        let mut room = [httparse::EMPTY_HEADER; WS_HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut room);
+        let head = match response.parse(answer) {
+            Ok(httparse::Status::Complete(head)) => head,
+            Ok(httparse::Status::Partial) => return Err("expected an answer of HTTP, got a part".to_owned()),
+            Err(error) => return Err(format!("expected an answer of HTTP, got something else: {error}")),
+        };
+        let (status, reason) = (response.code.unwrap_or_default(), response.reason.unwrap_or_default());
+        if status != 101 {
+            let body = String::from_utf8_lossy(answer.get(head..).unwrap_or_default());
+            let why: String = body.lines().next().unwrap_or_default().chars().take(SHOWN_CHARS_MAX).collect();
+            let reason: String = reason.chars().take(SHOWN_CHARS_MAX).collect();
+            let what = format!("{status} {reason}: {why}").escape_default().to_string();
+            let what = what.trim_end_matches([' ', ':']);
+            return Err(format!("expected HTTP status 101, which makes it a WebSocket, got {what}"));
+        }
+        let value = |name: &str| {
+            let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+            let value = found.map(|header| String::from_utf8_lossy(header.value).trim().to_owned());
+            value.unwrap_or_default()
+        };
+        let expect = |name: &str, expected: &str| match value(name) {
+            got if got.split(',').any(|token| token.trim().eq_ignore_ascii_case(expected)) => Ok(()),
+            got => Err(format!("expected the header {name}: {expected}, got `{}`", got.escape_default())),
+        };
+        expect("Upgrade", "websocket")?;
+        expect("Connection", "Upgrade")?;
+        // [MQTT-6.0.0-4]
+        expect("Sec-WebSocket-Protocol", PROTOCOLS[0])?;
+        let (expected, got) = (accept(&self.key()), value("Sec-WebSocket-Accept"));
+        if got != expected {
+            let got = got.escape_default();
+            return Err(format!("expected the header Sec-WebSocket-Accept: {expected}, got `{got}`"));
+        }
+        match value("Sec-WebSocket-Extensions") {
+            none if none.is_empty() => Ok(()),
+            got => Err(format!("expected no WebSocket extension, got `{}`", got.escape_default())),
+        }
+    }
 }

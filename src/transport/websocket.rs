@@ -5,8 +5,10 @@
 //!   Head ──► Frames ──► Closed
 //!     └── refused ────────┘
 //! ```
+//!
+//! The two ends differ in their heads, and in that frames of a client are masked.
 
-use super::upgrade::{WebSocketTerms, read_upgrade};
+use super::upgrade::{DialWebSocket, Masks, WebSocketTerms, read_upgrade};
 use super::{Fate, Fault, Layer};
 use crate::limits::{WS_CONTROL_BYTES_MAX, WS_HEAD_BYTES_MAX, WS_REPLY_BYTES_MAX};
 use std::io::Cursor;
@@ -44,10 +46,17 @@ enum State {
     Closed,
 }
 
+/// Which end of it this is.
+#[derive(Debug)]
+enum End {
+    Server(Arc<WebSocketTerms>),
+    Client(Masks),
+}
+
 /// One connection's WebSocket.
 #[derive(Debug)]
 pub(super) struct WebSocket {
-    terms: Arc<WebSocketTerms>,
+    end: End,
     state: State,
     /// A message is under way: its next frame is a continuation.
     in_message: bool,
@@ -73,8 +82,19 @@ pub(super) struct WebSocket {
 
 impl WebSocket {
     pub fn new(terms: Arc<WebSocketTerms>) -> WebSocket {
+        WebSocket::of(End::Server(terms))
+    }
+
+    /// The client's side, which begins. The seed decides its key and its masks.
+    pub fn dial(terms: &DialWebSocket, seed: u64) -> WebSocket {
+        let masks = Masks::new(seed);
+        let reply = terms.request(&masks);
+        WebSocket { reply, ..WebSocket::of(End::Client(masks)) }
+    }
+
+    fn of(end: End) -> WebSocket {
         WebSocket {
-            terms,
+            end,
             state: State::Head,
             in_message: false,
             in_frame: false,
@@ -138,24 +158,39 @@ impl WebSocket {
         };
         let end = from + end + 4;
         let part = std::mem::take(&mut self.part);
-        match read_upgrade(&part[..end], &self.terms) {
-            Ok(answer) => {
-                self.state = State::Frames;
-                self.reply.extend_from_slice(answer.as_bytes());
-                Ok([&part[end..], later].concat())
+        match &self.end {
+            End::Server(terms) => match read_upgrade(&part[..end], terms) {
+                Ok(answer) => self.reply.extend_from_slice(answer.as_bytes()),
+                Err(refusal) => return Err(self.refuse(refusal.status, refusal.headers, refusal.text)),
+            },
+            End::Client(masks) => {
+                if let Err(text) = masks.read_answer(&part) {
+                    return Err(self.give_up(text));
+                }
             }
-            Err(refusal) => Err(self.refuse(refusal.status, refusal.headers, refusal.text)),
         }
+        self.state = State::Frames;
+        Ok([&part[end..], later].concat())
+    }
+
+    /// It will be no WebSocket.
+    fn give_up(&mut self, text: String) -> Fault {
+        (self.state, self.refused) = (State::Closed, true);
+        self.part = Vec::new();
+        Fault { layer: Layer::WebSocket, text }
     }
 
     fn refuse(&mut self, status: &str, headers: &str, text: String) -> Fault {
-        (self.state, self.refused) = (State::Closed, true);
-        self.part = Vec::new();
+        if let End::Client(_) = self.end {
+            return self.give_up(format!(
+                "expected the answer of a WebSocket, got {WS_HEAD_BYTES_MAX} bytes of something else"
+            ));
+        }
         let head = "Connection: close\r\nContent-Type: text/plain\r\n";
         let length = text.len() + 1;
         let answer = format!("HTTP/1.1 {status}\r\n{head}{headers}Content-Length: {length}\r\n\r\n{text}\n");
         self.reply.extend_from_slice(answer.as_bytes());
-        Fault { layer: Layer::WebSocket, text }
+        self.give_up(text)
     }
 
     fn receive_frames(&mut self, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<Fate, Fault> {
@@ -226,9 +261,17 @@ impl WebSocket {
         if frame.rsv1 || frame.rsv2 || frame.rsv3 {
             return protocol("expected no reserved bits, for no extension was agreed upon");
         }
-        if frame.mask.is_none() {
-            return protocol("expected a frame of a client to be masked");
-        }
+        let bytes_max = match &self.end {
+            End::Server(_) if frame.mask.is_none() => {
+                return protocol("expected a frame of a client to be masked");
+            }
+            End::Client(_) if frame.mask.is_some() => {
+                return protocol("expected a frame of a server not to be masked");
+            }
+            End::Server(terms) => terms.frame_bytes_max,
+            // Nothing is kept of a frame.
+            End::Client(_) => u64::MAX,
+        };
         if frame.len(length) != used {
             return protocol("expected the shortest form of a frame's length");
         }
@@ -245,7 +288,7 @@ impl WebSocket {
                 protocol("expected the continuation of a message, got a new one")
             }
             OpCode::Data(Data::Text) => Err((CloseCode::Unsupported, "expected binary frames, got text")),
-            OpCode::Data(_) if length > self.terms.frame_bytes_max => {
+            OpCode::Data(_) if length > bytes_max => {
                 Err((CloseCode::Size, "expected a frame within the listener's limit"))
             }
             OpCode::Data(_) => Ok(()),
@@ -257,7 +300,8 @@ impl WebSocket {
         match self.control {
             // One that sends pings and reads nothing gets no more answers than this.
             Control::Ping if self.reply.len() < WS_REPLY_BYTES_MAX => {
-                push(OpCode::Control(Control::Pong), &[payload], &mut self.reply);
+                let mask = self.mask();
+                push(OpCode::Control(Control::Pong), payload, mask, &mut self.reply);
             }
             Control::Ping | Control::Pong | Control::Reserved(_) => {}
             Control::Close => {
@@ -294,10 +338,19 @@ impl WebSocket {
         Fault { layer: Layer::WebSocket, text: format!("WebSocket: {text}") }
     }
 
+    /// The mask of the next frame that is sent.
+    fn mask(&mut self) -> Option<[u8; 4]> {
+        match &mut self.end {
+            End::Server(_) => None,
+            End::Client(masks) => Some(masks.next()),
+        }
+    }
+
     fn say_close(&mut self, code: Option<[u8; 2]>) {
         if !self.ended && self.farewell.is_empty() {
             let payload = code.as_ref().map_or(&[][..], |code| &code[..]);
-            push(OpCode::Control(Control::Close), &[payload], &mut self.farewell);
+            let mask = self.mask();
+            push(OpCode::Control(Control::Close), payload, mask, &mut self.farewell);
         }
     }
 
@@ -307,7 +360,8 @@ impl WebSocket {
         self.reply = Vec::new();
         let upgraded = self.state != State::Head && !self.refused;
         if !plain.is_empty() && upgraded && !self.ended {
-            push(OpCode::Data(Data::Binary), &[plain], wire);
+            let mask = self.mask();
+            push(OpCode::Data(Data::Binary), plain, mask, wire);
         }
         if let Some(code) = closing.filter(|_| upgraded) {
             self.state = State::Closed;
@@ -319,16 +373,19 @@ impl WebSocket {
     }
 }
 
-/// Appends a frame of a server.
-fn push(opcode: OpCode, payload: &[&[u8]], out: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
-    let length = payload.iter().map(|part| part.len()).sum::<usize>();
-    out.reserve(FRAME_HEAD_BYTES_MAX + length);
-    header.format(length as u64, out).expect("a vector takes what is written to it");
-    payload.iter().for_each(|part| out.extend_from_slice(part));
+/// Appends a frame.
+fn push(opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
+    out.reserve(FRAME_HEAD_BYTES_MAX + payload.len());
+    header.format(payload.len() as u64, out).expect("a vector takes what is written to it");
+    let at = out.len();
+    out.extend_from_slice(payload);
+    if let Some(mut mask) = mask {
+        unmask(&mut out[at..], &mut mask);
+    }
 }
 
-/// Undoes the mask; it is turned so that it applies to the byte after these.
+/// Applies the mask, which undoes it as well; it is turned so that it applies to the byte after these.
 fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     let [a, b, c, d] = *mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
