@@ -252,6 +252,20 @@ pub const AUTH_BACKOFF_MS_MAX: u64 = 60_000;
 pub const AUTH_BACKOFF_PERIOD_MS: u64 = 600_000;
 /// Addresses and names with failed logins that are remembered, in each of two generations.
 pub const AUTH_BACKOFF_ENTRIES_MAX: usize = 65_536;
+/// Questions in a row without an answer after which a back-end is left alone for a while.
+pub const AUTH_CIRCUIT_FAILURES: u32 = 5;
+/// Milliseconds for which it is left alone the first time.
+pub const AUTH_CIRCUIT_MS_MIN: u64 = 500;
+/// Milliseconds for which it is left alone at most.
+pub const AUTH_CIRCUIT_MS_MAX: u64 = 15_000;
+/// Bytes of a back-end's answer at most; a longer one is none.
+pub const AUTH_ANSWER_BYTES_MAX: usize = 65_536;
+/// Milliseconds that a connection to a back-end is kept for the next question.
+pub const AUTH_IDLE_MS_MAX: u64 = 30_000;
+/// Answers of a back-end about logins that are remembered, in each of two generations.
+pub const AUTH_ANSWERS_MAX: usize = 65_536;
+/// Threads for names of hosts, beside those that compute hashes.
+pub const AUTH_RESOLVERS: usize = 2;
 /// Milliseconds for the head of an HTTP request, counted from the answer before it.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// Milliseconds for the answer to one HTTP request.

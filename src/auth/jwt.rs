@@ -92,12 +92,14 @@ impl Claim {
     }
 }
 
-/// What a token that holds gives its client.
+/// What whoever vouches for a client gives it.
 #[derive(Debug, Default)]
 pub struct Grant {
+    /// Whether it may do everything.
+    pub superuser: bool,
     /// Seconds until its connection ends.
     pub left_s: Option<u64>,
-    /// What it may do, by the token itself.
+    /// What it may do, by its token itself.
     pub acl: Option<Acl>,
 }
 
@@ -213,7 +215,7 @@ impl Jwt {
             Some(rules) => Some(rules_of(rules)?),
         };
         let left_s = expires.filter(|_| self.ends).map(|at| (at as u64).saturating_sub(now));
-        Some(Grant { left_s, acl })
+        Some(Grant { left_s, acl, superuser: false })
     }
 }
 

@@ -1,32 +1,64 @@
 //! Who may connect, and what they may do: rules without I/O. What takes long (the hash of a password, a request) is
 //! done by the connectors with what stands here; a shard only asks whether it must wait for them.
 //!
-//! **Who may connect.** Each source that is configured answers for a login: it vouches for it, refuses it, or has
-//! nothing to say. The first that does not keep silent decides. Where all keep silent, the client is anonymous if it
-//! has no credentials or no source is configured, and is refused otherwise.
+//! **Who may connect.** Each source that is configured is asked about a login, in the order of the chain: it vouches for
+//! it, refuses it, or has nothing to say. The first that does not keep silent decides. Where all keep silent, the client
+//! is anonymous if it has no credentials or no source is configured, and is refused otherwise. A further kind of source
+//! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' `chain`.
 //!
 //! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]).
 
 pub mod acl;
 mod aging;
 mod backoff;
+mod circuit;
 pub mod hash;
+pub mod http;
 pub mod jwt;
 pub mod passwords;
+mod tls;
 
 pub use acl::{Acl, Client, Deed};
 pub use aging::Aging;
 pub use backoff::Backoff;
+pub use circuit::Circuit;
+pub use http::HttpOptions;
 pub use jwt::{Claim, Grant, Jwt};
 pub use passwords::Passwords;
 
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN;
+use rustls::ClientConfig;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Who is asked about a login.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Tokens that clients bring as their password.
+    Jwt,
+    /// The file of passwords.
+    PasswordFile,
+    /// A back-end over HTTP.
+    Http,
+}
+
+impl Source {
+    /// Each value with its name in a configuration, in the order in which they are asked by default.
+    pub const NAMES: &[(&'static str, Source)] =
+        &[("jwt", Source::Jwt), ("password_file", Source::PasswordFile), ("http", Source::Http)];
+
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        Source::NAMES.iter().find(|(_, source)| *source == self).map_or("", |(name, _)| name)
+    }
+}
 
 /// Where the broker learns who is who.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuthOptions {
+    /// In which order sources are asked.
+    pub chain: Vec<Source>,
     /// Users with hashes of their passwords.
     pub password_file: Option<PathBuf>,
     /// The secret of tokens that are signed by HS256, HS384 or HS512; empty = none.
@@ -39,10 +71,29 @@ pub struct AuthOptions {
     pub jwt_claims: Vec<Claim>,
     /// Whether a connection stays when its token ends.
     pub jwt_outlive: bool,
+    /// Back-ends over HTTP.
+    pub http: HttpOptions,
     /// Rules about publishing and subscribing.
     pub acl_file: Option<PathBuf>,
     /// What happens to a client that does what it may not.
     pub deny_action: DenyAction,
+}
+
+impl Default for AuthOptions {
+    fn default() -> AuthOptions {
+        AuthOptions {
+            chain: Source::NAMES.iter().map(|(_, source)| *source).collect(),
+            password_file: None,
+            jwt_secret: "".into(),
+            jwt_public_key: None,
+            jwt_jwks_file: None,
+            jwt_claims: Vec::new(),
+            jwt_outlive: false,
+            http: HttpOptions::default(),
+            acl_file: None,
+            deny_action: DenyAction::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for AuthOptions {
@@ -85,12 +136,14 @@ pub struct Login {
 /// What is answered to a login.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Somebody vouches for it; a token may give it more.
+    /// Somebody vouches for it, and may give it more.
     Known(Option<Box<Grant>>),
     /// Nobody has anything to say.
     Silent,
     /// The user name or the password is wrong.
     Wrong,
+    /// It may not come in, whatever its password.
+    Forbidden,
     /// Too many were wrong before.
     HeldOff,
     /// More logins are waiting than may.
@@ -102,10 +155,16 @@ pub enum Verdict {
 /// All sources of one reading of the configuration. Shards and connectors hold the same one.
 #[derive(Debug, Default)]
 pub struct Policy {
+    /// Sources that are configured, in the order in which they are asked.
+    pub chain: Vec<Source>,
     /// Users with hashes of their passwords.
     pub passwords: Option<Passwords>,
     /// Keys of tokens.
     pub jwt: Option<Jwt>,
+    /// How back-ends are asked.
+    pub http: HttpOptions,
+    /// How connections to back-ends are encrypted, where one of them is.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Rules; without them whoever is let in may do everything.
     pub acl: Option<Acl>,
     /// What happens to a client that does what it may not.
@@ -129,31 +188,46 @@ impl Policy {
                 Some(read("auth.acl_file", path, |text| Acl::read(&name, &text))?)
             }
         };
-        Ok(Policy { passwords, jwt: jwt_of(options)?, acl, deny_action: options.deny_action })
+        let jwt = jwt_of(options)?;
+        let (http, tls) = (options.http.clone(), tls_of(&options.http)?);
+        let is_on = |source: Source| match source {
+            Source::Jwt => jwt.is_some(),
+            Source::PasswordFile => passwords.is_some(),
+            Source::Http => http.auth.is_on(),
+        };
+        let chain = chain_of(&options.chain, is_on)?;
+        Ok(Policy { chain, passwords, jwt, http, tls, acl, deny_action: options.deny_action })
     }
 
     /// Whether nobody is asked who a client is.
     pub fn asks_nobody(&self) -> bool {
-        self.passwords.is_none() && self.jwt.is_none()
+        self.chain.is_empty()
     }
 
     /// Whether the connectors must be asked about a login with such credentials; else nobody has anything to say.
     pub fn must_wait(&self, username: Option<&str>, password: Option<&[u8]>) -> bool {
-        (self.passwords.is_some() && username.is_some()) || (self.jwt.is_some() && password.is_some())
+        self.chain.iter().any(|source| match source {
+            Source::Jwt => password.is_some(),
+            Source::PasswordFile => username.is_some(),
+            Source::Http => true,
+        })
     }
 
     /// Whom it lets do what, in words for the log.
     pub fn describe(&self) -> Vec<String> {
+        let source = |source: &Source| match (source, &self.passwords) {
+            (Source::Jwt, _) => "their tokens (auth.jwt_...)".to_owned(),
+            (Source::Http, _) => format!("what {} says (auth.http_auth_url)", self.http.auth.url),
+            (Source::PasswordFile, passwords) => {
+                let count = passwords.as_ref().map_or(0, Passwords::len);
+                format!("the passwords of {count} users (auth.password_file)")
+            }
+        };
+        let sources: Vec<String> = self.chain.iter().map(source).collect();
         vec![
-            match &self.passwords {
-                None if self.jwt.is_none() => "no source of users is configured (section auth)".to_owned(),
-                None => "users are known by their tokens (auth.jwt_...) alone".to_owned(),
-                Some(passwords) if self.jwt.is_some() => {
-                    format!("{} users are known by their passwords, others by their tokens", passwords.len())
-                }
-                Some(passwords) => {
-                    format!("{} users are known by their passwords (auth.password_file)", passwords.len())
-                }
+            match sources.is_empty() {
+                true => "no source of users is configured (section auth)".to_owned(),
+                false => format!("clients are known by {}", sources.join(", then by ")),
             },
             match &self.acl {
                 None => {
@@ -168,11 +242,39 @@ impl Policy {
 
     /// Whether a user that was known by name is so no more.
     pub fn has_lost(&self, username: Option<&str>) -> bool {
-        let (Some(passwords), None, Some(name)) = (&self.passwords, &self.jwt, username) else {
+        let ([Source::PasswordFile], Some(passwords), Some(name)) = (&*self.chain, &self.passwords, username)
+        else {
             return false;
         };
         passwords.hash_of(name).is_none()
     }
+}
+
+/// The sources that are configured, in order.
+fn chain_of(order: &[Source], is_on: impl Fn(Source) -> bool) -> Result<Vec<Source>, String> {
+    for (at, source) in order.iter().enumerate() {
+        if order[..at].contains(source) {
+            return Err(format!("auth.chain: {:?} is there twice", source.name()));
+        }
+    }
+    for (name, source) in Source::NAMES {
+        if is_on(*source) && !order.contains(source) {
+            return Err(format!(
+                "auth.chain: expected {name:?} among its items, for that source is configured"
+            ));
+        }
+    }
+    Ok(order.iter().copied().filter(|source| is_on(*source)).collect())
+}
+
+/// TLS for back-ends, where one of them needs it.
+fn tls_of(http: &HttpOptions) -> Result<Option<Arc<ClientConfig>>, String> {
+    let asks = [("auth.http_auth_url", &http.auth), ("auth.http_superuser_url", &http.superuser)];
+    for (key, ask) in asks {
+        ask.check().map_err(|what| format!("{key}: {what}"))?;
+    }
+    let secure = asks.iter().any(|(_, ask)| ask.is_secure());
+    secure.then(|| tls::client_config(http.ca_file.as_deref())).transpose()
 }
 
 /// The keys of tokens, where there are any.

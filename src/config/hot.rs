@@ -22,7 +22,8 @@ const DOCUMENTED: &[(&str, &str, u64)] = &[
 ];
 
 /// Keys whose value is not told.
-const SECRETS: &[&str] = &["http.users", "http.bearer_tokens", "http.jwt_secret", "auth.jwt_secret"];
+const SECRETS: &[&str] =
+    &["http.users", "http.bearer_tokens", "http.jwt_secret", "auth.jwt_secret", "auth.http_headers"];
 
 /// The name of the file in the data folder.
 const FILE: &str = "settings.toml";

@@ -1,7 +1,8 @@
 //! Texts that stand in lists: names with hashes, tokens, hosts.
 
 use crate::api::{Secret, User};
-use crate::auth::Claim;
+use crate::auth::http::{Header, Param};
+use crate::auth::{Claim, Source};
 use crate::limits::{HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX};
 use crate::listener::Network;
 use std::path::PathBuf;
@@ -89,6 +90,39 @@ impl Item for Claim {
 
     fn show(&self) -> String {
         Claim::show(self)
+    }
+}
+
+impl Item for Source {
+    fn read(text: &str) -> Result<Source, String> {
+        let found = Source::NAMES.iter().find(|(name, _)| *name == text).map(|(_, source)| *source);
+        let names =
+            || Source::NAMES.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| format!("expected some of {}, got {text:?}", names()))
+    }
+
+    fn show(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+impl Item for Param {
+    fn read(text: &str) -> Result<Param, String> {
+        Param::read(text)
+    }
+
+    fn show(&self) -> String {
+        Param::show(self)
+    }
+}
+
+impl Item for Header {
+    fn read(text: &str) -> Result<Header, String> {
+        Header::read(text)
+    }
+
+    fn show(&self) -> String {
+        Header::show(self)
     }
 }
 

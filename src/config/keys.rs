@@ -7,7 +7,10 @@ use super::options::{IoChoice, QueueFull, SharedStrategy};
 use super::value::{Field, Kind, Value};
 use crate::api::Auth;
 use crate::auth::DenyAction;
-use crate::limits::{HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX};
+use crate::auth::http::{Format as BodyFormat, Method};
+use crate::limits::{
+    AUTH_WAIT_MS, HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX,
+};
 use crate::log::{Format, Level, Rotation};
 
 /// One key of a `T`.
@@ -172,6 +175,8 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.server_reference" mqtt.server_reference LIVE Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
         "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";
 
+    "auth.chain" auth.chain LIVE Kind::Texts("sources of users"),
+        "In which order sources of users are asked, where they are configured: `jwt`, `password_file`, `http`. Each vouches for a client, refuses it, or has nothing to say; then the next one is asked. A user name that is not in the password file is refused where no source is behind it. A client that no source knows is anonymous if it has neither user name nor password, else it is refused.";
     "auth.password_file" auth.password_file LIVE Kind::Path,
         "A file with a line `NAME:HASH` for each user, which `ringmq passwd` maintains; files of `mosquitto_passwd` are read as they are. SIGHUP and a reload over HTTP read it again. Empty: none.";
 
@@ -185,6 +190,30 @@ pub const KEYS: &[Key] = keys! {
         "What a token must say, each as `NAME:VALUE`; the value `%c` is the client identifier, `%u` the user name: `sub:%u`. A token's own `acl`, `{\"pub\": [FILTER], \"sub\": [FILTER], \"all\": [FILTER]}`, allows these and nothing else, unless `acl_file` allows more.";
     "auth.jwt_outlive" auth.jwt_outlive LIVE Kind::Flag,
         "Whether a client stays connected when its token ends (`exp`). Else it is disconnected with 0x87.";
+    "auth.http_auth_url" auth.http.auth.url LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "The address of a back-end that is asked about each client that connects: `http://127.0.0.1:8080/mqtt/auth`. 200 and 204 let it in, unless the body is `ignore` (it has nothing to say) or a JSON object whose `result` is `deny` or `ignore`; 4xx refuse it (403: 0x87, 429: 0x89). Anything else is no answer, and the client is told 0x88 and may try again. Empty: none.";
+    "auth.http_auth_method" auth.http.auth.method LIVE names!(Method),
+        "How it is asked: with parameters in the body, or behind the address.";
+    "auth.http_auth_params" auth.http.auth.params LIVE Kind::Texts("NAME=VALUE"),
+        "Parameters of that request. `%c` is the client identifier, `%u` the user name, `%P` the password, `%a` the address of the client, `%r` `mqtt`, `%%` a percent sign.";
+    "auth.http_superuser_url" auth.http.superuser.url LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "The address that is asked, about a client that `http_auth_url` lets in, whether it may do everything, whatever rules say: 200. It may also say so in its first answer: `{\"is_superuser\": true}`. Empty: none.";
+    "auth.http_superuser_method" auth.http.superuser.method LIVE names!(Method),
+        "How that address is asked.";
+    "auth.http_superuser_params" auth.http.superuser.params LIVE Kind::Texts("NAME=VALUE"),
+        "Parameters of that request.";
+    "auth.http_format" auth.http.format LIVE names!(BodyFormat),
+        "How the body of a `post` is written: as a form, or as a JSON object of texts.";
+    "auth.http_headers" auth.http.headers LIVE Kind::Texts("NAME:VALUE"),
+        "Lines of the head of each request, such as `Authorization: Bearer TOKEN`.";
+    "auth.http_timeout_ms" auth.http.timeout_ms LIVE number("milliseconds", 1, AUTH_WAIT_MS),
+        "How long an answer may take, the connection included. After five questions in a row without an answer, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
+    "auth.http_connections" auth.http.connections LIVE number("connections", 1, 1_024),
+        "Requests under way at a time, each on a connection of its own; connections are kept for the next ones.";
+    "auth.http_cache_s" auth.http.cache_s LIVE number("seconds", 0, 86_400),
+        "How long an answer about a client that connects holds for the same question. 0: each time it is asked.";
+    "auth.http_ca_file" auth.http.ca_file LIVE Kind::Path,
+        "Certificates, in PEM, of the authorities that sign those of back-ends with `https`. Empty: those that this machine trusts.";
     "auth.acl_file" auth.acl_file LIVE Kind::Path,
         "Rules about who may publish and subscribe to what; the first that applies decides, and what none applies to is denied. A file whose name ends in `.toml` is read as etc/acl.toml explains, any other as the `acl_file` of mosquitto. SIGHUP and a reload over HTTP read it again, and end subscriptions that are not allowed any more. Empty: whoever is let in may do everything.";
     "auth.deny_action" auth.deny_action LIVE names!(DenyAction),
@@ -295,6 +324,8 @@ mod tests {
                 (Kind::Path | Kind::Text { .. }, _) => Value::Text("a/b".into()),
                 (Kind::Addresses { .. }, _) => Value::List(vec!["127.0.0.1:9".into()]),
                 (Kind::Texts(_), _) if key.name == "http.users" => Value::List(vec![USER.into()]),
+                (Kind::Texts(_), _) if key.name == "auth.chain" => Value::List(vec!["http".into()]),
+                (Kind::Texts("NAME=VALUE"), _) => Value::List(vec!["a=%u".into()]),
                 (Kind::Texts("NAME:VALUE"), _) => Value::List(vec!["sub:%u".into()]),
                 (Kind::Texts(_), _) => Value::List(vec!["a-name-or-a-token".into()]),
                 _ => panic!("{} has a default of another kind", key.name),

@@ -40,7 +40,7 @@ fn every_key_can_be_set_by_environment_and_argument() {
     for key in KEYS {
         let default = (key.get)(&Config::default());
         let text = match &default {
-            Value::List(items) => items.join(","),
+            Value::List(items) => items.join(if matches!(key.kind, Kind::Texts(_)) { " " } else { "," }),
             Value::Text(text) => text.clone(),
             other => other.to_string(),
         };

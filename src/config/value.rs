@@ -4,6 +4,7 @@ use super::items::Item;
 use super::options::{IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
 use crate::auth::DenyAction;
+use crate::auth::http::{Format as BodyFormat, Method};
 use crate::listener;
 use crate::log::{Format, Level, Rotation};
 use crate::transport::{ClientCertificates, NameFrom};
@@ -208,7 +209,7 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(DenyAction QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
+choice_fields!(DenyAction BodyFormat Method QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
 choice_fields!(listener::Kind listener::TlsVersion ClientCertificates NameFrom);
 
 impl Field for bool {

@@ -1,10 +1,11 @@
-//! Logins under way: what was proven a moment ago is known at once, whoever guesses is held off, and the rest is
-//! looked up and hashed.
+//! Logins under way: sources are asked in the order of the chain. What was proven a moment ago is known at once, whoever
+//! guesses is held off, and the rest is looked up, hashed or asked.
 
 use super::Question;
+use super::http::Http;
 use crate::auth::hash::Hash;
 use crate::auth::jwt::Judged;
-use crate::auth::{Aging, Backoff, Login, Passwords, Policy, Verdict};
+use crate::auth::{Aging, Backoff, Login, Policy, Source, Verdict};
 use crate::limits::{AUTH_LOGINS_MAX, AUTH_PROVEN_MAX, AUTH_PROVEN_MS, AUTH_WAIT_MS};
 use crate::time::Moment;
 use ring::hmac::{self, HMAC_SHA256};
@@ -12,125 +13,188 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// A keyed digest of name and password, cut to what a bound on memory and nobody's guess needs.
 type Tag = [u8; 16];
 
 /// All that judges logins.
 pub(super) struct Logins {
+    chain: Arc<Chain>,
+    /// A place for each login under way.
+    places: Arc<Semaphore>,
+}
+
+/// The sources of one policy.
+struct Chain {
     policy: Arc<Policy>,
-    memory: Arc<Mutex<Memory>>,
+    http: Option<Http>,
+    /// What was proven to another policy proves nothing.
+    proven: Mutex<Aging<Tag, ()>>,
+    backoff: Arc<Mutex<Backoff>>,
     key: hmac::Key,
     /// A place for each hash that may be computed at a time.
     hashing: Arc<Semaphore>,
-    /// A place for each login under way.
-    places: Arc<Semaphore>,
     started: Instant,
-}
-
-/// What is remembered of earlier logins.
-struct Memory {
-    proven: Aging<Tag, ()>,
-    backoff: Backoff,
 }
 
 impl Logins {
     pub(super) fn new(policy: Arc<Policy>, hashing: usize) -> Result<Logins, String> {
         let key = hmac::Key::generate(HMAC_SHA256, &ring::rand::SystemRandom::new())
             .map_err(|_| "the kernel gives no random bytes".to_owned())?;
-        let proven = Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS);
-        Ok(Logins {
+        let chain = Chain {
+            http: http_of(&policy, &key),
             policy,
-            memory: Arc::new(Mutex::new(Memory { proven, backoff: Backoff::default() })),
+            proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
+            backoff: Arc::default(),
             key,
             hashing: Arc::new(Semaphore::new(hashing)),
-            places: Arc::new(Semaphore::new(AUTH_LOGINS_MAX)),
             started: Instant::now(),
-        })
+        };
+        Ok(Logins { chain: Arc::new(chain), places: Arc::new(Semaphore::new(AUTH_LOGINS_MAX)) })
     }
 
-    /// What was proven to another policy proves nothing.
+    /// Logins from now on are judged by another policy; those under way by the one that they began with.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
-        // A login under way with the old policy remembers what it proved where nobody looks any more.
-        let proven = Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS);
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let backoff = std::mem::take(&mut memory.backoff);
-        drop(memory);
-        self.memory = Arc::new(Mutex::new(Memory { proven, backoff }));
+        let old = &self.chain;
+        self.chain = Arc::new(Chain {
+            http: http_of(&policy, &old.key),
+            policy,
+            proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
+            backoff: old.backoff.clone(),
+            key: old.key.clone(),
+            hashing: old.hashing.clone(),
+            started: old.started,
+        });
     }
 
-    /// Judges a login, at once or later.
-    pub(super) fn judge(&mut self, question: Question) {
+    /// Judges a login, later.
+    pub(super) fn judge(&self, question: Question) {
         let Question { login, reply } = question;
-        match self.policy.jwt.as_ref().map(|jwt| jwt.judge(&login, epoch_s())) {
-            None | Some(Judged::NoToken) => {}
-            Some(Judged::Refused) => return reply(Verdict::Wrong),
-            Some(Judged::Holds(grant)) => return reply(Verdict::Known(Some(Box::new(grant)))),
-        }
-        let Some((name, password, passwords)) = credentials(&login, &self.policy) else {
-            return reply(Verdict::Silent);
-        };
-        let Some(hash) = passwords.hash_of(name) else {
-            // Nobody vouches for a name that is not there; that takes as long as a wrong password does.
-            return self.hash(login, None, reply);
-        };
-        let tag = self.tag(name, password, hash);
-        let now = self.now();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.proven.find(&tag, now).is_some() {
-            memory.proven.put(tag, (), now);
-            memory.backoff.succeeded(from(&login), name);
-            drop(memory);
-            return reply(Verdict::Known(None));
-        }
-        drop(memory);
-        self.hash(login, Some(tag), reply);
-    }
-
-    /// Computes the hash of a password when it is its turn. `tag`: none where the name is unknown.
-    fn hash(&self, login: Login, tag: Option<Tag>, reply: Box<dyn FnOnce(Verdict) + Send>) {
-        let name = login.username.as_deref().unwrap_or_default();
-        let from = from(&login);
-        let now = self.now();
-        let held = {
-            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.backoff.held(from, name, now).is_some()
-        };
-        if held {
-            return reply(Verdict::HeldOff);
-        }
         let Ok(place) = self.places.clone().try_acquire_owned() else { return reply(Verdict::Busy) };
-        let (hashing, policy, memory) = (self.hashing.clone(), self.policy.clone(), self.memory.clone());
-        let (began, started) = (Instant::now(), self.started);
+        let chain = self.chain.clone();
         tokio::spawn(async move {
             let _place = place;
-            let Ok(_turn) = hashing.acquire_owned().await else { return reply(Verdict::NoAnswer) };
-            if began.elapsed() >= Duration::from_millis(AUTH_WAIT_MS) {
-                // Nobody waits for the answer any more.
-                return reply(Verdict::NoAnswer);
-            }
-            let name = login.username.clone().unwrap_or_default();
-            let right = tokio::task::spawn_blocking(move || check(&login, &policy)).await;
-            let now = Moment(started.elapsed().as_millis() as u64);
-            let verdict = {
-                let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-                match (right, tag) {
-                    (Ok(true), Some(tag)) => {
-                        memory.proven.put(tag, (), now);
-                        memory.backoff.succeeded(from, &name);
-                        Verdict::Known(None)
-                    }
-                    // A panic in it was reported where it happened.
-                    (Err(_), _) => Verdict::NoAnswer,
-                    _ => {
-                        memory.backoff.failed(from, &name, now);
-                        Verdict::Wrong
-                    }
-                }
-            };
-            reply(verdict);
+            // After that nobody waits for the answer.
+            let judged = timeout(Duration::from_millis(AUTH_WAIT_MS), chain.judge(login)).await;
+            reply(judged.unwrap_or(Verdict::NoAnswer));
         });
+    }
+}
+
+fn http_of(policy: &Policy, key: &hmac::Key) -> Option<Http> {
+    let asked = policy.chain.contains(&Source::Http);
+    asked.then(|| Http::new(&policy.http, policy.tls.clone(), key.clone()))
+}
+
+impl Chain {
+    async fn judge(self: Arc<Chain>, login: Login) -> Verdict {
+        let login = Arc::new(login);
+        let mut rest = &*self.policy.chain;
+        while let Some((source, behind)) = rest.split_first() {
+            let verdict = match source {
+                Source::Jwt => self.by_token(&login),
+                Source::PasswordFile => self.by_password(&login, behind.is_empty()).await,
+                Source::Http => self.by_request(&login).await,
+            };
+            if !matches!(verdict, Verdict::Silent) {
+                return verdict;
+            }
+            rest = behind;
+        }
+        if login.username.is_some() || login.password.is_some() {
+            // It is refused, so it was a guess.
+            self.failed(&login);
+        }
+        Verdict::Silent
+    }
+
+    fn by_token(&self, login: &Login) -> Verdict {
+        match self.policy.jwt.as_ref().map(|jwt| jwt.judge(login, epoch_s())) {
+            None | Some(Judged::NoToken) => Verdict::Silent,
+            Some(Judged::Refused) => Verdict::Wrong,
+            Some(Judged::Holds(grant)) => Verdict::Known(Some(Box::new(grant))),
+        }
+    }
+
+    /// `last`: no source behind this one may know a name that is not in the file.
+    async fn by_password(self: &Arc<Chain>, login: &Arc<Login>, last: bool) -> Verdict {
+        let (Some(passwords), Some(name)) = (&self.policy.passwords, login.username.as_deref()) else {
+            return Verdict::Silent;
+        };
+        let tag = match passwords.hash_of(name) {
+            Some(hash) => Some(self.tag(name, login.password.as_deref().unwrap_or_default(), hash)),
+            None if last => None,
+            None => return Verdict::Silent,
+        };
+        if let Some(tag) = tag {
+            let now = self.now();
+            let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+            if proven.find(&tag, now).is_some() {
+                proven.put(tag, (), now);
+                drop(proven);
+                self.succeeded(login);
+                return Verdict::Known(None);
+            }
+        }
+        if self.is_held(login) {
+            return Verdict::HeldOff;
+        }
+        let Ok(turn) = self.hashing.clone().acquire_owned().await else { return Verdict::NoAnswer };
+        let (checked, policy) = (login.clone(), self.policy.clone());
+        let hashed = tokio::task::spawn_blocking(move || {
+            let right = check(&checked, &policy);
+            // Also where nobody waits any more.
+            drop(turn);
+            right
+        });
+        match (hashed.await, tag) {
+            (Ok(true), Some(tag)) => {
+                self.proven.lock().unwrap_or_else(PoisonError::into_inner).put(tag, (), self.now());
+                self.succeeded(login);
+                Verdict::Known(None)
+            }
+            // A panic in it was reported where it happened.
+            (Err(_), _) => Verdict::NoAnswer,
+            // Nobody vouches for a name that is not there; that takes as long as a wrong password does.
+            _ => {
+                self.failed(login);
+                Verdict::Wrong
+            }
+        }
+    }
+
+    async fn by_request(&self, login: &Login) -> Verdict {
+        let Some(http) = &self.http else { return Verdict::Silent };
+        let known = http.known(login, self.now());
+        if known.is_none() && self.is_held(login) {
+            return Verdict::HeldOff;
+        }
+        let verdict = match known {
+            Some(verdict) => verdict,
+            None => http.judge(login, || self.now()).await,
+        };
+        match &verdict {
+            Verdict::Known(_) => self.succeeded(login),
+            Verdict::Wrong => self.failed(login),
+            _ => {}
+        }
+        verdict
+    }
+
+    fn is_held(&self, login: &Login) -> bool {
+        let (from, name) = who(login);
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).held(from, name, self.now()).is_some()
+    }
+
+    fn succeeded(&self, login: &Login) {
+        let (from, name) = who(login);
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).succeeded(from, name);
+    }
+
+    fn failed(&self, login: &Login) {
+        let (from, name) = who(login);
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).failed(from, name, self.now());
     }
 
     /// Changes with the hash, so that a password that was changed in the file proves nothing.
@@ -155,20 +219,18 @@ fn epoch_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Name, password and who knows them, where there are all three. No password is an empty one.
-fn credentials<'a>(login: &'a Login, policy: &'a Policy) -> Option<(&'a str, &'a [u8], &'a Passwords)> {
-    let name = login.username.as_deref()?;
-    Some((name, login.password.as_deref().unwrap_or_default(), policy.passwords.as_ref()?))
-}
-
-/// The address that failures are counted for; those without one share a place.
-fn from(login: &Login) -> IpAddr {
-    login.from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+/// The address and the name that failures are counted for; those without an address share a place, and those without
+/// a name are known by their client identifier.
+fn who(login: &Login) -> (IpAddr, &str) {
+    let from = login.from.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    (from, login.username.as_deref().unwrap_or(&login.client_id))
 }
 
 /// Whether the password is right. Takes as long for a name that is not there.
 fn check(login: &Login, policy: &Policy) -> bool {
-    let Some((name, password, passwords)) = credentials(login, policy) else { return false };
+    let (Some(name), Some(passwords)) = (login.username.as_deref(), &policy.passwords) else { return false };
+    // No password is an empty one.
+    let password = login.password.as_deref().unwrap_or_default();
     let known = passwords.hash_of(name);
     let hash = known.or_else(|| passwords.any_hash()).and_then(Hash::read);
     let right = hash.is_some_and(|hash| hash.is_of(password));

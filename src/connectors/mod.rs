@@ -1,13 +1,16 @@
-//! What waits for others, on threads of its own and never on a shard: the hashes of passwords.
+//! What waits for others, on threads of its own and never on a shard: hashes of passwords, and back-ends that are asked
+//! over HTTP.
 //!
 //! One thread runs a runtime; hashes are computed on a few more, with a low priority, so that the shards keep
 //! their cores. A shard hands a login over and goes on; the verdict comes back as a command. Whatever is asked, the
 //! number of logins under way has a bound, and whoever waited too long to be answered costs nothing more.
 
+mod client;
+mod http;
 mod logins;
 
 use crate::auth::{Login, Policy, Verdict};
-use crate::limits::AUTH_LOGINS_MAX;
+use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS};
 use logins::Logins;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -48,7 +51,7 @@ impl Connectors {
         };
         let hashing = (crate::io::available_cores().len() / 2).max(1);
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(hashing)
+            .max_blocking_threads(hashing + AUTH_RESOLVERS)
             .thread_name("connectors")
             .on_thread_start(crate::io::be_nice)
             .enable_all()

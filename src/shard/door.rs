@@ -26,9 +26,9 @@ pub(super) struct Door {
     pub review: Option<u32>,
     /// None where nobody judges, such as in a simulation: every verdict is then that there is no answer.
     ask: Option<AskLogin>,
-    /// What the token of the CONNECT at hand gives it.
+    /// What whoever vouches for the CONNECT at hand gives it.
     pub fresh: Option<Box<Grant>>,
-    /// What tokens gave those that are connected.
+    /// What was given to those that are connected.
     pub grants: Map<Slot, Granted>,
     /// CONNECTs that wait.
     waiting: Map<Slot, Waiting>,
@@ -36,13 +36,15 @@ pub(super) struct Door {
     loopback: Vec<bool>,
 }
 
-/// What a token gave a client.
+/// What whoever vouches for a client gave it.
 #[derive(Debug)]
 pub(super) struct Granted {
     /// When its connection ends.
     pub until: Moment,
     /// What it may do, besides what the rules of all allow.
     pub acl: Option<Acl>,
+    /// It may do everything.
+    pub superuser: bool,
 }
 
 /// A CONNECT that waits.
@@ -185,6 +187,10 @@ impl<I: Io<Handover>> Shard<I> {
             Verdict::Silent | Verdict::Wrong => {
                 self.local.counters.connect_wrong += 1;
                 (ReasonCode::BAD_USERNAME_OR_PASSWORD, "expected a known user name and its password")
+            }
+            Verdict::Forbidden => {
+                self.local.counters.connect_wrong += 1;
+                (ReasonCode::NOT_AUTHORIZED, "expected a client that may come in")
             }
             Verdict::HeldOff => {
                 self.local.counters.connect_held_off += 1;

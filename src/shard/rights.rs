@@ -4,7 +4,7 @@ use super::door::{Door, Granted};
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
-use crate::auth::{Client, Deed, DenyAction};
+use crate::auth::{Client, Deed, DenyAction, Grant};
 use crate::codec::{Connect, Publish, ReasonCode};
 use crate::io::{Conn, Io};
 use crate::limits::TICK_REVIEWS_MAX;
@@ -54,7 +54,11 @@ impl<I: Io<Handover>> Shard<I> {
             from: peer.map(|peer| peer.ip()),
         };
         let slot = session.conn.and_then(|conn| self.local.conns.slot(conn));
-        let own = slot.and_then(|slot| self.door.grants.get(&slot)?.acl.as_ref());
+        let granted = slot.and_then(|slot| self.door.grants.get(&slot));
+        if granted.is_some_and(|granted| granted.superuser) {
+            return true;
+        }
+        let own = granted.and_then(|granted| granted.acl.as_ref());
         match (own, &self.door.policy.acl) {
             (Some(own), _) if own.allows(&client, deed) => true,
             (_, Some(acl)) => acl.allows(&client, deed),
@@ -62,14 +66,15 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// What the token of a client that was just let in gave it is kept.
+    /// What was given to a client that was just let in is kept.
     pub(super) fn keep_grant(&mut self, conn: Conn) {
         let (Some(grant), Some(slot)) = (self.door.fresh.take(), self.local.conns.slot(conn)) else { return };
         let until = grant.left_s.map_or(Moment::NEVER, |left_s| self.local.now.plus_s(left_s));
-        if until == Moment::NEVER && grant.acl.is_none() {
+        let Grant { acl, superuser, .. } = *grant;
+        if until == Moment::NEVER && acl.is_none() && !superuser {
             return;
         }
-        self.door.grants.insert(slot, Granted { until, acl: grant.acl });
+        self.door.grants.insert(slot, Granted { until, acl, superuser });
         if until != Moment::NEVER {
             self.insert_timer(until, Timer::expire(slot));
         }
@@ -108,7 +113,11 @@ impl<I: Io<Handover>> Shard<I> {
         mount: &str,
     ) -> Result<(), Refusal> {
         let Some(will) = &connect.will else { return Ok(()) };
-        let own = self.door.fresh.as_ref().and_then(|grant| grant.acl.as_ref());
+        let fresh = self.door.fresh.as_deref();
+        if fresh.is_some_and(|grant| grant.superuser) {
+            return Ok(());
+        }
+        let own = fresh.and_then(|grant| grant.acl.as_ref());
         let all = self.door.policy.acl.as_ref();
         if own.is_none() && all.is_none() {
             return Ok(());
