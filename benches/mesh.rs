@@ -146,7 +146,16 @@ fn envelopes(c: &mut Criterion) {
                     b.iter(|| {
                         for _ in 0..batch {
                             assert!(ends[0].data_room(1) > 0);
-                            ends[0].send(1, Envelope { message: message.clone(), picks: None, normal: true });
+                            ends[0].send(
+                                1,
+                                Envelope {
+                                    message: message.clone(),
+                                    picks: None,
+                                    normal: true,
+                                    ticket: 0,
+                                    number: 0,
+                                },
+                            );
                         }
                         black_box(ends[0].flush());
                         ends[1].read_tails(|| ());

@@ -3,7 +3,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringmq::codec::{AckKind, PacketId, ReasonCode, Version};
 use ringmq::message::{Head, Message, MessageRef, QoS};
-use ringmq::session::{Carried, Ctx, Link, Offer, Options, Pool, Session};
+use ringmq::session::{Carried, Ctx, Link, Offer, Options, Pool, Session, Stored};
 use ringmq::stats::{Counters, Gauges, Ledger, Memory, Recorder, Source};
 use ringmq::time::Moment;
 use std::time::Duration;
@@ -17,17 +17,18 @@ struct Around {
     ledger: Ledger,
     memory: Memory,
     pool: Pool,
+    done: Vec<Stored>,
 }
 
 impl Around {
     fn new() -> Around {
-        let (counters, gauges, recorder, ledger, memory, pool) = Default::default();
-        Around { options: Options::default(), counters, gauges, recorder, ledger, memory, pool }
+        let (counters, gauges, recorder, ledger, memory, pool, done) = Default::default();
+        Around { options: Options::default(), counters, gauges, recorder, ledger, memory, pool, done }
     }
 
     fn ctx(&mut self) -> Ctx<'_> {
-        let Around { options, counters, gauges, recorder, ledger, memory, pool } = self;
-        Ctx { now: Moment(1), options, counters, gauges, recorder, ledger, memory, pool }
+        let Around { options, counters, gauges, recorder, ledger, memory, pool, done } = self;
+        Ctx { now: Moment(1), options, counters, gauges, recorder, ledger, memory, pool, done }
     }
 }
 
@@ -38,8 +39,15 @@ fn message(qos: QoS) -> Message {
 
 fn offer(session: &mut Session, link: Option<&mut Link>, message: &Message, qos: QoS, around: &mut Around) {
     let mut carried = Carried::kept(message);
-    let offer =
-        Offer { message: &mut carried, qos, retain: false, ids: &[], group: 0, source: Source::Client };
+    let offer = Offer {
+        message: &mut carried,
+        qos,
+        retain: false,
+        ids: &[],
+        group: 0,
+        source: Source::Client,
+        stored: (0, 0),
+    };
     session.deliver(offer, link, &mut around.ctx());
 }
 

@@ -22,6 +22,7 @@ pub mod trie;
 
 pub mod codec;
 pub mod mesh;
+pub mod record;
 pub mod retained;
 pub mod store;
 pub mod transport;

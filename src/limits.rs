@@ -331,6 +331,8 @@ const _: () = assert!(
             + RINGS_PER_SHARD_MAX
 );
 
+/// Acknowledgements of one connection that may wait for the disk; then it is read no further.
+pub const PENDING_ACKS_MAX: usize = 1_024;
 /// Entries of the rings between a shard and the store.
 pub const STORE_RING_ENTRIES: usize = 64;
 /// Bytes of changes above which the store takes no more before it has committed them.

@@ -85,6 +85,11 @@ impl Message {
         MessageRef { topic, properties, payload, head: *self.0 }
     }
 
+    /// Whether both are one allocation.
+    pub fn is(&self, other: &Message) -> bool {
+        std::ptr::eq(self.topic(), other.topic())
+    }
+
     /// The topic name.
     pub fn topic(&self) -> &str {
         self.view().topic

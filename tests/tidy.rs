@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["limits", "heap", "time", "stats", "map", "rate", "traffic"],
     &["topic", "io", "sync"],
     &["message", "trie", "auth"],
-    &["codec", "transport", "mesh", "retained", "store"],
+    &["codec", "transport", "mesh", "retained", "record", "store"],
     &["session", "router", "desk", "listener"],
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],

@@ -109,6 +109,7 @@ impl Rig {
             fan_out_at_once: ringmq::limits::FAN_OUT_AT_ONCE_MAX,
             tick_deliveries: ringmq::limits::TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
+            store: None,
         };
         let ends = wires.iter().zip(mesh(usize::from(flow.shards))).enumerate();
         let shards = ends.map(|end| Shard::new(parts(end))).collect();

@@ -547,6 +547,7 @@ impl Seat {
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
             tick_deliveries: TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
+            store: None,
         });
         let farewell = shard.run();
         alarm.ended = true;

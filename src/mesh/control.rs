@@ -1,5 +1,6 @@
 //! What travels between shards.
 
+use crate::io::ShardId;
 use crate::limits::RING_ENTRY_BYTES;
 use crate::message::Message;
 use crate::trie::RouteBuf;
@@ -43,6 +44,8 @@ pub enum Control {
         message: Message,
         /// When it was published.
         stamp: u64,
+        /// The source's name for what waits until it is on the disk; 0: nothing does.
+        ticket: u64,
     },
     /// The target forgets the retained message of this topic. Bounded as [`Control::RetainSet`].
     RetainClear {
@@ -50,6 +53,8 @@ pub enum Control {
         topic: Box<str>,
         /// When that was published.
         stamp: u64,
+        /// As in [`Control::RetainSet`].
+        ticket: u64,
     },
     /// The target looks for retained messages. Bounded by the scans that a source may have open; a late one
     /// delays retained messages.
@@ -71,6 +76,14 @@ pub enum Control {
     /// A message of a shared subscription whose member here fell out; the target delivers or hands it on.
     /// Bounded by the inflight windows and queues of the sessions that end, and by their cursor's budget.
     HandOn(Box<HandOn>),
+    /// The source has sessions that are kept on the disk, from now on: what is published to its routes is answered
+    /// once it is there. One per source and run.
+    Durable,
+    /// What the target gave these tickets to is on the disk, or need not be. One per target and tick, of the
+    /// tickets that it waits for; a late one delays acknowledgements.
+    Settled(Box<[u64]>),
+    /// QoS 2 messages with these numbers are complete: what was noted about them may go. One per source and tick.
+    Complete(Box<[u64]>),
 }
 
 const _: () = assert!(size_of::<Control>() <= RING_ENTRY_BYTES);
@@ -100,6 +113,10 @@ pub struct HandOn {
     pub tried: u64,
     /// No connected member was found anywhere: a session that waits for its client takes it.
     pub offline: bool,
+    /// Who is told [`Control::Settled`], and of which ticket; 0: nobody.
+    pub owner: (ShardId, u64),
+    /// As [`Envelope::number`].
+    pub number: u64,
 }
 
 /// A published message for one target shard, which matches its own subscribers again.
@@ -114,4 +131,9 @@ pub struct Envelope {
     pub picks: Option<Box<[u64]>>,
     /// Whether the ordinary subscribers of the target get it, or only the picks.
     pub normal: bool,
+    /// The source's name for what waits until it is on the disk; 0: nothing does. Each is answered by
+    /// [`Control::Settled`], also where nothing matched.
+    pub ticket: u64,
+    /// The number of a QoS 2 message that is not to come twice, whatever crashes; 0 where it has none.
+    pub number: u64,
 }

@@ -13,7 +13,7 @@ const B: ShardId = 1;
 fn envelope() -> Envelope {
     let head = Head::new(QoS::AtMostOnce, false, 0, Source::Client);
     let message = Message::new(&MessageRef { topic: "t", properties: b"", payload: b"", head });
-    Envelope { message, picks: None, normal: true }
+    Envelope { message, picks: None, normal: true, ticket: 0, number: 0 }
 }
 
 fn pair() -> (Mesh, Mesh) {

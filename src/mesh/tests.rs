@@ -21,7 +21,7 @@ fn noted(message: Control) -> u64 {
 fn envelope(n: u64) -> Envelope {
     let head = Head::new(QoS::AtMostOnce, false, n, Source::Client);
     let message = Message::new(&MessageRef { topic: "t", properties: b"", payload: &n.to_le_bytes(), head });
-    Envelope { message, picks: None, normal: true }
+    Envelope { message, picks: None, normal: true, ticket: 0, number: 0 }
 }
 
 fn drain(mesh: &mut Mesh) -> Vec<u64> {

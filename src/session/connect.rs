@@ -23,12 +23,25 @@ pub struct StoredWill {
     /// Will Delay Interval in seconds.
     pub delay_s: u32,
     /// Message Expiry Interval in seconds, from publication on.
-    expiry_s: Option<u32>,
+    pub expiry_s: Option<u32>,
     /// When it is due, once the connection is gone.
     pub due: Moment,
 }
 
 impl StoredWill {
+    /// A will that was kept. `key` is that of its client.
+    pub fn restore(
+        message: &Message,
+        key: u64,
+        delay_s: u32,
+        expiry_s: Option<u32>,
+        due: Moment,
+    ) -> StoredWill {
+        let view = message.view();
+        let head = Head { publisher: key, ..view.head };
+        StoredWill { message: Message::new(&MessageRef { head, ..view }), delay_s, expiry_s, due }
+    }
+
     /// The message as it was given with CONNECT.
     pub fn kept(&self) -> &Message {
         &self.message

@@ -37,18 +37,31 @@ impl Incoming {
     }
 
     /// What a PUBLISH with this identifier is. `max` identifiers may wait; those that have waited for
-    /// `forget_ms` make room.
-    pub fn check(&mut self, id: PacketId, max: usize, now: Moment, forget_ms: u64) -> Arrival {
+    /// `forget_ms` make room, and are appended to `forgotten`.
+    pub fn check(
+        &mut self,
+        id: PacketId,
+        max: usize,
+        now: Moment,
+        forget_ms: u64,
+        forgotten: &mut Vec<PacketId>,
+    ) -> Arrival {
         if self.0.contains_key(&id) {
             return Arrival::Again;
         }
         if self.0.len() >= max {
-            self.0.retain(|_, since| now.since_ms(*since) < forget_ms);
+            let late = |_: &PacketId, since: &mut Moment| now.since_ms(*since) >= forget_ms;
+            forgotten.extend(self.0.extract_if(late).map(|(id, _)| id));
             if self.0.len() >= max {
                 return Arrival::TooMany;
             }
         }
         Arrival::New
+    }
+
+    /// The identifiers.
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.0.keys().copied()
     }
 
     /// The message with this identifier was taken.
@@ -71,15 +84,19 @@ mod tests {
         let id = |n: u16| PacketId::new(n).expect("not 0");
         let mut incoming = Incoming::default();
         for n in 1..=3 {
-            assert_eq!(incoming.check(id(n), 3, Moment(0), 1_000), Arrival::New);
+            assert_eq!(incoming.check(id(n), 3, Moment(0), 1_000, &mut Vec::new()), Arrival::New);
             incoming.accept(id(n), Moment(0));
         }
-        assert_eq!(incoming.check(id(3), 3, Moment(0), 1_000), Arrival::Again);
+        assert_eq!(incoming.check(id(3), 3, Moment(0), 1_000, &mut Vec::new()), Arrival::Again);
         // From the broker's first moment on.
         for now in [0, 1, 999] {
-            assert_eq!(incoming.check(id(4), 3, Moment(now), 1_000), Arrival::TooMany, "{now}");
+            assert_eq!(
+                incoming.check(id(4), 3, Moment(now), 1_000, &mut Vec::new()),
+                Arrival::TooMany,
+                "{now}"
+            );
         }
-        assert_eq!(incoming.check(id(4), 3, Moment(1_000), 1_000), Arrival::New);
+        assert_eq!(incoming.check(id(4), 3, Moment(1_000), 1_000, &mut Vec::new()), Arrival::New);
         assert!(incoming.is_empty());
     }
 }

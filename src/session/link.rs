@@ -31,6 +31,8 @@ pub struct Ctx<'a> {
     pub memory: &'a mut Memory,
     /// Output buffers for reuse.
     pub pool: &'a mut Pool,
+    /// Stored messages that are done with.
+    pub done: &'a mut Vec<Stored>,
 }
 
 impl Ctx<'_> {
@@ -41,6 +43,17 @@ impl Ctx<'_> {
         self.counters.delivered[source as usize][qos as usize] += 1;
         self.recorder.delivered(stamp);
     }
+}
+
+/// The place of a stored message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The queue in the store; never 0.
+    pub queue: u64,
+    /// The place in it; never 0.
+    pub seq: u64,
+    /// It is noted that its QoS 2 handshake had come to PUBREL.
+    pub released: bool,
 }
 
 /// Output buffers for reuse: idle connections hold none.

@@ -15,7 +15,7 @@ mod scan;
 pub use connect::{Accepted, PAYLOAD_FORMAT, Refusal, StoredWill};
 pub use connect::{answer_terms, check_connect, connack_properties, format_holds, properties_too_long};
 pub use incoming::{Arrival, Incoming};
-pub use link::{Ctx, Envelope, Link, Pool, Unsent};
+pub use link::{Ctx, Envelope, Link, Pool, Stored, Unsent};
 pub use options::{Options, QueueFull, SharedStrategy};
 pub use outgoing::{Acked, Delivery, Ids, Offered, Outgoing};
 pub use profile::{Past, Profile};
@@ -194,6 +194,8 @@ pub struct Offer<'a, 'm> {
     pub group: u64,
     /// Where it comes from as this session sees it: what was retained answers a subscription.
     pub source: Source,
+    /// Its queue in the store, and its place there; 0 where it is not stored.
+    pub stored: (u64, u64),
 }
 
 /// A message while it is delivered: copied out of the receive buffer when the first one has to keep it.
@@ -273,8 +275,11 @@ impl Session {
                 ids: Ids::new(offer.ids),
                 group: offer.group,
                 source: offer.source,
+                seq: offer.stored.1,
+                again: false,
             };
             let outgoing = self.outgoing.get_or_insert_default();
+            outgoing.set_queue(offer.stored.0);
             return outgoing.offer(delivery, link, &self.client_id, ctx);
         }
         let lost = match link {

@@ -12,7 +12,7 @@
 //! an identifier's distance from the first one bounds its index. The first `known` entries were sent on the
 //! present connection; `used` of them count against the client's Receive Maximum.
 
-use super::link::{Ctx, Envelope, Link};
+use super::link::{Ctx, Envelope, Link, Stored};
 use super::options::QueueFull;
 use crate::codec::{AckKind, PacketId, ReasonCode};
 use crate::heap::{boxed, recount, vec_bytes};
@@ -21,6 +21,9 @@ use crate::message::{Message, QoS};
 use crate::stats::{Gauges, LossCause, Memory, Source};
 use crate::time::Stamp;
 use std::collections::VecDeque;
+
+#[cfg(test)]
+mod tests;
 
 /// Subscription identifiers of one delivery.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,11 +72,17 @@ pub struct Delivery {
     pub group: u64,
     /// Where it comes from as this session sees it.
     pub source: Source,
+    /// Its place in the queue of the store, 0 where it is not stored. The packet identifier follows from it.
+    pub seq: u64,
+    /// It may have been sent by an earlier run of the broker.
+    pub again: bool,
 }
 
 #[derive(Debug)]
 struct Inflight {
     id: PacketId,
+    /// As [`Delivery::seq`].
+    seq: u64,
     /// Counts against the client's Receive Maximum.
     counted: bool,
     /// `None` once PUBREC came and PUBREL went.
@@ -99,6 +108,9 @@ pub enum Acked {
     Done,
     /// QoS 2 goes on: PUBREL is to be sent.
     Release,
+    /// The same for a stored message: PUBREL is to be sent once it is noted that it was, and
+    /// [`Outgoing::release`] told. The place of the message.
+    Note(u64),
     /// No message has this packet identifier.
     Unknown,
     /// The message has another QoS or is at another step.
@@ -117,6 +129,10 @@ pub struct Outgoing {
     /// How many at the head of the queue waited for their client to come back: their latency says nothing.
     waited: usize,
     dropped: u64,
+    /// The queue in the store, 0 = none.
+    queue_id: u64,
+    /// QoS 2 messages up to this place are on the disk; those behind it are not sent yet.
+    gate: u64,
     /// Bytes without and of the queued messages, as the ledger of memory knows them.
     counted: (usize, u64),
 }
@@ -184,7 +200,8 @@ impl Outgoing {
         if let Some(link) = link
             && self.queue.is_empty()
             && self.known == self.inflight.len()
-            && self.may_send(link, ctx)
+            && !self.is_gated(&delivery)
+            && self.may_send(delivery.seq, link, ctx)
         {
             self.send(delivery, false, link, client, ctx);
             return Offered::Taken;
@@ -208,6 +225,7 @@ impl Outgoing {
             || self.queue_bytes + bytes > ctx.options.max_mqueue_bytes.saturating_mul(2);
         if ctx.options.queue_full == QueueFull::Reject && late {
             self.dropped += 1;
+            self.done(delivery.seq, false, ctx);
             ctx.ledger.record(client, LossCause::QueueFull, 1);
             return Offered::Full;
         }
@@ -222,7 +240,11 @@ impl Outgoing {
                 let cause = if full { LossCause::QueueFull } else { LossCause::QueueBytesFull };
                 self.dropped += 1;
                 ctx.ledger.record(client, cause, 1);
-                let Some(old) = self.queue.pop_front() else { return offered };
+                let Some(old) = self.queue.pop_front() else {
+                    self.done(delivery.seq, false, ctx);
+                    return offered;
+                };
+                self.done(old.seq, false, ctx);
                 ctx.gauges.queued -= 1;
                 self.waited = self.waited.saturating_sub(1);
                 self.queue_bytes -= old.message.bytes() as u64;
@@ -237,23 +259,107 @@ impl Outgoing {
         offered
     }
 
-    fn may_send(&self, link: &Link, ctx: &Ctx) -> bool {
-        self.used < link.window && link.has_room(ctx.options) && self.next_id().is_some()
+    /// A stored message is done with.
+    fn done(&self, seq: u64, released: bool, ctx: &mut Ctx) {
+        if seq != 0 && self.queue_id != 0 {
+            ctx.done.push(Stored { queue: self.queue_id, seq, released });
+        }
     }
 
-    /// The next identifier; `None` when the first message in flight still has it.
-    fn next_id(&self) -> Option<PacketId> {
-        let id = PacketId::new(self.last_id.checked_add(1).unwrap_or(1))?;
-        let taken = self.inflight.front().is_some_and(|f| f.id == id);
-        (!taken).then_some(id)
+    /// Its queue in the store; 0 = none.
+    pub fn set_queue(&mut self, queue: u64) {
+        if queue != 0 {
+            self.queue_id = queue;
+        }
+    }
+
+    /// Nothing of it is stored any more.
+    pub fn forget_store(&mut self) {
+        self.queue_id = 0;
+        self.inflight.iter_mut().for_each(|f| f.seq = 0);
+        let in_flight = self.inflight.iter_mut().filter_map(|f| f.delivery.as_mut());
+        in_flight.chain(&mut self.queue).for_each(|d| d.seq = 0);
+    }
+
+    /// Everything up to this place is on the disk.
+    pub fn open_gate(&mut self, seq: u64) {
+        self.gate = self.gate.max(seq);
+    }
+
+    /// A QoS 2 message has to be on the disk before it is sent: the client remembers its packet identifier, which
+    /// another message would get after a crash.
+    fn is_gated(&self, delivery: &Delivery) -> bool {
+        delivery.seq > self.gate && delivery.qos == QoS::ExactlyOnce
+    }
+
+    fn may_send(&self, seq: u64, link: &Link, ctx: &Ctx) -> bool {
+        self.used < link.window && link.has_room(ctx.options) && self.next_id(seq).is_some()
+    }
+
+    /// The identifier for the message at this place; `None` when the first message in flight still has it, or
+    /// would be overtaken.
+    fn next_id(&self, seq: u64) -> Option<PacketId> {
+        let id = match seq {
+            0 => PacketId::new(self.last_id.checked_add(1).unwrap_or(1))?,
+            _ => packet_id(seq),
+        };
+        let round = u64::from(u16::MAX);
+        let taken = |f: &Inflight| f.id == id || (seq != 0 && f.seq != 0 && seq - f.seq >= round);
+        (!self.inflight.front().is_some_and(taken)).then_some(id)
+    }
+
+    /// It is noted in the store that the message at this place is released; whether PUBREL is to be sent.
+    pub fn release(&mut self, seq: u64) -> bool {
+        let Some(entry) = self.inflight.iter_mut().find(|f| f.seq == seq) else { return false };
+        entry.delivery.take().is_some()
+    }
+
+    /// What an earlier run of the broker left: a message that it may have sent, or `None` for one whose client has
+    /// it and is still to be told PUBREL. To be called in the order of places; `in_flight` up to the last of the
+    /// latter, for what stands before it was sent.
+    pub fn restore(
+        &mut self,
+        queue: u64,
+        seq: u64,
+        delivery: Option<Delivery>,
+        in_flight: bool,
+        gauges: &mut Gauges,
+    ) {
+        self.queue_id = queue;
+        self.gate = self.gate.max(seq);
+        match delivery {
+            Some(delivery) if !in_flight => {
+                gauges.queued += 1;
+                self.queue_bytes += delivery.message.bytes() as u64;
+                self.queue.push_back(delivery);
+                self.waited = self.queue.len();
+            }
+            delivery => {
+                gauges.inflight_out += 1;
+                let id = packet_id(seq);
+                self.last_id = id.get();
+                self.inflight.push_back(Inflight { id, seq, counted: false, delivery });
+            }
+        }
+    }
+
+    /// Places of messages that are noted as released.
+    pub fn released(&self) -> impl Iterator<Item = u64> {
+        self.inflight.iter().filter(|f| f.delivery.is_none() && f.seq != 0).map(|f| f.seq)
     }
 
     fn send(&mut self, delivery: Delivery, waited: bool, link: &mut Link, client: &str, ctx: &mut Ctx) {
-        let id = self.next_id().expect("may_send found an identifier");
+        let id = self.next_id(delivery.seq).expect("may_send found an identifier");
+        let expires = delivery.message.view().head.expires;
+        if delivery.again && expires <= ctx.now {
+            ctx.counters.expired_messages += 1;
+            ctx.ledger.record(client, LossCause::Expired, 1);
+            return self.done(delivery.seq, false, ctx);
+        }
         let envelope = Envelope {
             qos: delivery.qos,
             packet_id: Some(id),
-            dup: false,
+            dup: delivery.again,
             retain: delivery.retain,
             ids: delivery.ids.as_slice(),
         };
@@ -265,10 +371,14 @@ impl Outgoing {
                 ctx.gauges.inflight_out += 1;
                 self.last_id = id.get();
                 self.used += 1;
-                self.inflight.push_back(Inflight { id, counted: true, delivery: Some(delivery) });
+                let seq = delivery.seq;
+                self.inflight.push_back(Inflight { id, seq, counted: true, delivery: Some(delivery) });
                 self.known = self.inflight.len();
             }
-            Err(why) => ctx.ledger.record(client, why.cause(), 1),
+            Err(why) => {
+                ctx.ledger.record(client, why.cause(), 1);
+                self.done(delivery.seq, false, ctx);
+            }
         }
     }
 
@@ -300,12 +410,18 @@ impl Outgoing {
                 }
                 Err(why) => {
                     ctx.ledger.record(client, why.cause(), 1);
+                    let seq = entry.seq;
                     self.inflight.remove(self.known);
+                    self.done(seq, false, ctx);
                     ctx.gauges.inflight_out -= 1;
                 }
             }
         }
-        while self.known == self.inflight.len() && self.may_send(link, ctx) {
+        while self.known == self.inflight.len()
+            && let Some(next) = self.queue.front()
+            && !self.is_gated(next)
+            && self.may_send(next.seq, link, ctx)
+        {
             let Some(delivery) = self.queue.pop_front() else { return };
             ctx.gauges.queued -= 1;
             self.queue_bytes -= delivery.message.bytes() as u64;
@@ -336,12 +452,18 @@ impl Outgoing {
         if let Some(source) = source {
             ctx.counters.acked[source as usize] += 1;
         }
+        let seq = entry.seq;
         if released {
+            if seq != 0 && entry.delivery.is_some() {
+                return Acked::Note(seq);
+            }
             entry.delivery = None;
             return Acked::Release;
         }
         self.used -= u16::from(entry.counted);
+        let released = entry.delivery.is_none();
         self.inflight.remove(at);
+        self.done(seq, released, ctx);
         ctx.gauges.inflight_out -= 1;
         self.known -= usize::from(at < self.known);
         Acked::Done
@@ -405,196 +527,8 @@ impl Outgoing {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::{Framed, Packet, Publish, Version, decode, frame};
-    use crate::message::{Head, MessageRef};
-    use crate::session::{Options, Pool};
-    use crate::stats::{Counters, Ledger, Recorder};
-    use crate::time::Moment;
-
-    struct World {
-        options: Options,
-        counters: Counters,
-        gauges: Gauges,
-        recorder: Recorder,
-        ledger: Ledger,
-        pool: Pool,
-        memory: Memory,
-    }
-
-    impl World {
-        fn new() -> World {
-            World {
-                options: Options::default(),
-                counters: Counters::default(),
-                gauges: Gauges::default(),
-                recorder: Recorder::default(),
-                ledger: Ledger::default(),
-                pool: Pool::default(),
-                memory: Memory::default(),
-            }
-        }
-
-        fn ctx(&mut self) -> Ctx<'_> {
-            Ctx {
-                now: Moment(1_000),
-                options: &self.options,
-                counters: &mut self.counters,
-                gauges: &mut self.gauges,
-                recorder: &mut self.recorder,
-                ledger: &mut self.ledger,
-                pool: &mut self.pool,
-                memory: &mut self.memory,
-            }
-        }
-    }
-
-    fn delivery(n: u32, qos: QoS, group: u64) -> Delivery {
-        let head = Head::new(qos, false, 0, Source::Client);
-        let payload = n.to_string();
-        let view = MessageRef { topic: "t", properties: &[], payload: payload.as_bytes(), head };
-        Delivery {
-            message: Message::new(&view),
-            qos,
-            retain: false,
-            ids: Ids::None,
-            group,
-            source: Source::Client,
-        }
-    }
-
-    fn link(window: u16) -> Link {
-        Link::new(Version::V5, window, u32::MAX, 0)
-    }
-
-    /// What was sent: (packet identifier, payload, DUP) of each PUBLISH, (identifier, "rel", false) of a PUBREL.
-    fn sent(link: &mut Link) -> Vec<(u16, String, bool)> {
-        let bytes = std::mem::take(&mut link.out);
-        let (mut rest, mut out) = (&bytes[..], Vec::new());
-        while !rest.is_empty() {
-            let Ok(Framed::Packet { total, .. }) = frame(rest, u32::MAX) else { panic!("whole packets") };
-            match decode(Version::V5, &rest[..total]) {
-                Ok(Packet::Publish(Publish { packet_id: Some(id), payload, dup, .. })) => {
-                    out.push((id.get(), String::from_utf8(payload.to_vec()).unwrap(), dup));
-                }
-                Ok(Packet::Ack(a)) => out.push((a.packet_id.get(), "rel".into(), false)),
-                other => panic!("expected PUBLISH or PUBREL, got {other:?}"),
-            }
-            rest = &rest[total..];
-        }
-        out
-    }
-
-    fn id(n: u16) -> PacketId {
-        PacketId::new(n).unwrap()
-    }
-
-    const OK: ReasonCode = ReasonCode::SUCCESS;
-
-    #[test]
-    fn the_window_bounds_what_is_in_flight_and_acks_in_any_order_open_it() {
-        let (mut world, mut link, mut out) = (World::new(), link(3), Outgoing::default());
-        for n in 1..=6 {
-            let d = delivery(n, QoS::AtLeastOnce, 0);
-            assert_eq!(out.offer(d, Some(&mut link), "c", &mut world.ctx()), Offered::Taken);
-        }
-        assert_eq!(sent(&mut link).len(), 3);
-        assert_eq!((out.inflight(), out.queued()), (3, 3));
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Done);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Unknown);
-        out.pump(&mut link, "c", &mut world.ctx());
-        assert_eq!(sent(&mut link), [(4, "4".into(), false)]);
-        for n in [4, 3, 1] {
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done);
-        }
-        out.pump(&mut link, "c", &mut world.ctx());
-        assert_eq!(sent(&mut link), [(5, "5".into(), false), (6, "6".into(), false)]);
-    }
-
-    #[test]
-    fn packet_identifiers_start_over_and_skip_none_in_use() {
-        let (mut world, mut link, mut out) = (World::new(), link(u16::MAX), Outgoing::default());
-        out.offer(delivery(0, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
-        for n in 2..=u16::MAX {
-            out.offer(delivery(1, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
-            link.out.clear();
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done, "{n}");
-        }
-        // Identifier 1 is still in use: the next message waits for it.
-        out.offer(delivery(2, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
-        assert_eq!((out.inflight(), out.queued()), (1, 1));
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK, &mut world.ctx()), Acked::Done);
-        out.pump(&mut link, "c", &mut world.ctx());
-        assert_eq!(sent(&mut link), [(1, "2".into(), false)]);
-    }
-
-    #[test]
-    fn what_was_in_flight_is_sent_again_in_order_within_a_smaller_window() {
-        let (mut world, mut first, mut out) = (World::new(), link(4), Outgoing::default());
-        for n in 1..=5 {
-            let qos = if n == 2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-            out.offer(delivery(n, qos, 0), Some(&mut first), "c", &mut world.ctx());
-        }
-        assert_eq!(out.handle_ack(AckKind::PubRec, id(2), OK, &mut world.ctx()), Acked::Release);
-        out.handle_disconnected();
-        let mut second = link(1);
-        out.pump(&mut second, "c", &mut world.ctx());
-        assert_eq!(sent(&mut second), [(1, "1".into(), true), (2, "rel".into(), false)]);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(1), OK, &mut world.ctx()), Acked::Done);
-        out.pump(&mut second, "c", &mut world.ctx());
-        assert_eq!(sent(&mut second), [(3, "3".into(), true)]);
-        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK, &mut world.ctx()), Acked::Done);
-        for n in [3, 4] {
-            assert_eq!(out.handle_ack(AckKind::PubAck, id(n), OK, &mut world.ctx()), Acked::Done);
-            out.pump(&mut second, "c", &mut world.ctx());
-        }
-        assert_eq!(sent(&mut second), [(4, "4".into(), true), (5, "5".into(), false)]);
-    }
-
-    #[test]
-    fn an_acknowledgement_of_the_wrong_kind_is_told_apart() {
-        let (mut world, mut link, mut out) = (World::new(), link(4), Outgoing::default());
-        out.offer(delivery(1, QoS::AtLeastOnce, 0), Some(&mut link), "c", &mut world.ctx());
-        out.offer(delivery(2, QoS::ExactlyOnce, 0), Some(&mut link), "c", &mut world.ctx());
-        assert_eq!(out.handle_ack(AckKind::PubRec, id(1), OK, &mut world.ctx()), Acked::Mismatch);
-        assert_eq!(out.handle_ack(AckKind::PubAck, id(2), OK, &mut world.ctx()), Acked::Mismatch);
-        assert_eq!(out.handle_ack(AckKind::PubComp, id(2), OK, &mut world.ctx()), Acked::Mismatch);
-        assert_eq!(
-            out.handle_ack(AckKind::PubRec, id(2), ReasonCode::QUOTA_EXCEEDED, &mut world.ctx()),
-            Acked::Done
-        );
-        assert_eq!(out.inflight(), 1);
-    }
-
-    #[test]
-    fn a_full_queue_drops_its_oldest_and_counts_it() {
-        let (mut world, mut out) = (World::new(), Outgoing::default());
-        world.options.max_mqueue = 3;
-        for n in 1..=5 {
-            out.offer(delivery(n, QoS::AtLeastOnce, 0), None, "c", &mut world.ctx());
-        }
-        let mut link = link(9);
-        out.pump(&mut link, "c", &mut world.ctx());
-        let payloads: Vec<String> = sent(&mut link).into_iter().map(|s| s.1).collect();
-        assert_eq!(payloads, ["3", "4", "5"]);
-        assert_eq!(world.ledger.total(), 2);
-    }
-
-    #[test]
-    fn shared_messages_leave_but_not_those_of_qos_2_that_were_sent() {
-        let (mut world, mut link, mut out) = (World::new(), link(3), Outgoing::default());
-        let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::AtLeastOnce];
-        for (n, qos) in (1..).zip(qos) {
-            let group = u64::from(n != 3) * 7;
-            out.offer(delivery(n, qos, group), Some(&mut link), "c", &mut world.ctx());
-        }
-        out.handle_disconnected();
-        let mut moved = Vec::new();
-        out.take_shared(&mut moved, &mut world.gauges);
-        let payload = |d: &Delivery| String::from_utf8(d.message.view().payload.to_vec()).unwrap();
-        assert_eq!(moved.iter().map(payload).collect::<Vec<_>>(), ["1", "4", "5"]);
-        assert_eq!((out.inflight(), out.queued()), (2, 0));
-    }
+/// The packet identifier of the message at a place of a stored queue: the same in each run of the broker.
+fn packet_id(seq: u64) -> PacketId {
+    let id = (seq.wrapping_sub(1) % u64::from(u16::MAX)) as u16 + 1;
+    PacketId::new(id).expect("1 at least")
 }

@@ -36,6 +36,11 @@ pub enum Command {
         /// Told the shard's number.
         reply: Sender<usize>,
     },
+    /// Answered once all that was restored is announced to the other shards.
+    Ready {
+        /// Told then.
+        reply: Sender<()>,
+    },
     /// Tells 5.0 clients 0x8B, flushes, closes, then stops.
     Drain {
         /// Milliseconds after which what is left is cut off.

@@ -1,6 +1,7 @@
 //! CONNECT: home, takeover, resume, and the ways to refuse.
 
-use super::connection::{Connection, Phase, Wait};
+use super::connection::{Asked, Connection, Phase, Wait};
+use super::keep::After;
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
@@ -133,6 +134,7 @@ impl<I: Io<Handover>> Shard<I> {
         accepted: Accepted,
         properties: &PropertyBuf,
     ) {
+        let writes = self.writes();
         let (index, present) = self.take_session(client_id, key, connect.clean_start);
         let version = connect.version;
         let (packet_bytes_max, problem_information) = answer_terms(connect);
@@ -156,7 +158,7 @@ impl<I: Io<Handover>> Shard<I> {
             c.link = link;
             c.enter(Phase::Serving, ctx.gauges);
             c.session = Some(index);
-            (c.clean_start, c.bridge) = (connect.clean_start, connect.bridge);
+            c.asked = Asked { clean_start: connect.clean_start, bridge: connect.bridge }.into();
             c.keep_alive_s = accepted.keep_alive_s;
             c.alias_in_max = ctx.options.max_topic_alias;
             keep_alive_ms = c.keep_alive_ms(ctx.options);
@@ -178,6 +180,8 @@ impl<I: Io<Handover>> Shard<I> {
         {
             self.insert_timer(now.plus_ms(keep_alive_ms), Timer::keep_alive(slot));
         }
+        self.keep_session(index);
+        self.hold_output(conn, writes);
         self.set_online(index, true);
         self.pump_session(index);
         self.resume_scans(index);
@@ -204,6 +208,7 @@ impl<I: Io<Handover>> Shard<I> {
                 if let Some(session) = self.local.sessions.get_mut(index) {
                     session.will = None; // [MQTT-3.1.3-9]: the delayed will is not sent
                 }
+                self.touch_session(index);
                 self.local.counters.sessions_resumed += 1;
                 return (index, true);
             }
@@ -215,6 +220,15 @@ impl<I: Io<Handover>> Shard<I> {
         let index = self.local.add_session(Session::new(client_id, key, self.local.now));
         self.note_session(index, What::SessionCreated);
         (index, false)
+    }
+
+    /// CONNACK waits until what it says is on the disk, where that wrote anything since `writes`.
+    fn hold_output(&mut self, conn: Conn, writes: u64) {
+        let (Some(slot), true) = (self.local.conns.slot(conn), self.writes() != writes) else { return };
+        if let (Some(keeper), Some(c)) = (&mut self.local.keeper, self.local.conns.get_mut(conn)) {
+            c.closed = true;
+            keeper.after(After::Open(slot));
+        }
     }
 
     fn move_home(&mut self, conn: Conn, home: ShardId, bytes: Vec<u8>) -> Next {
@@ -345,6 +359,7 @@ impl<I: Io<Handover>> Shard<I> {
             let past = kept.then(|| c.past(session.folded(), now, reason));
             session.forget_connection(past);
         }
+        self.forget_acks(conn);
         self.detach(index, end);
     }
 }

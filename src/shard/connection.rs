@@ -63,6 +63,8 @@ pub(super) enum Wait {
     Verdict,
     /// A step of its TLS handshake waits for its turn.
     Handshake,
+    /// Too many of its acknowledgements wait for the disk.
+    Acks,
 }
 
 /// What a tick has changed of a connection so far.
@@ -93,10 +95,9 @@ pub(super) struct Connection {
     pub shut: bool,
     /// It was told to do so at once.
     pub cut: bool,
-    /// CONNECT asked for a new session.
-    pub clean_start: bool,
-    /// CONNECT said that it is a bridge.
-    pub bridge: bool,
+    /// Its output waits until its session is on the disk.
+    pub closed: bool,
+    pub asked: AskedBits,
     /// Keep Alive in seconds that holds; 0 = off.
     pub keep_alive_s: u16,
     /// The Topic Alias Maximum that CONNACK told, which holds whatever the options become.
@@ -123,6 +124,25 @@ pub(super) struct Connection {
 }
 
 const _: () = assert!(size_of::<Connection>() == 168, "what each client pays");
+
+/// What CONNECT said besides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Asked {
+    /// It asked for a new session.
+    pub clean_start: bool,
+    /// It said that it is a bridge.
+    pub bridge: bool,
+}
+
+/// [`Asked`] in one byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskedBits(u8);
+
+impl From<Asked> for AskedBits {
+    fn from(asked: Asked) -> AskedBits {
+        AskedBits(u8::from(asked.clean_start) | u8::from(asked.bridge) << 1)
+    }
+}
 
 /// A peer's address in 18 bytes, IPv4 as IPv6 has it; port 0 where it is not known.
 #[derive(Clone, Copy, Debug)]
@@ -192,8 +212,8 @@ impl Connection {
             ended: false,
             shut: false,
             cut: false,
-            clean_start: true,
-            bridge: false,
+            closed: false,
+            asked: Asked { clean_start: true, bridge: false }.into(),
             keep_alive_s: 0,
             alias_in_max: 0,
             full_until: None,
@@ -229,6 +249,11 @@ impl Connection {
         }
     }
 
+    /// What CONNECT said besides.
+    pub fn asked(&self) -> Asked {
+        Asked { clean_start: self.asked.0 & 1 != 0, bridge: self.asked.0 & 2 != 0 }
+    }
+
     /// The peer's address, where it is known; IPv4 as such also where the listener takes both.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer.address()
@@ -250,8 +275,8 @@ impl Connection {
         traffic.add(&self.link.traffic);
         Past {
             version: self.link.version,
-            bridge: self.bridge,
-            clean_start: self.clean_start,
+            bridge: self.asked().bridge,
+            clean_start: self.asked().clean_start,
             keep_alive_s: self.keep_alive_s,
             window: self.link.window,
             peer: self.peer(),

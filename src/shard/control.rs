@@ -11,6 +11,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Handles what the other shards had announced when the tails of their rings were read.
     pub(super) fn drain_control(&mut self) {
         self.recent.turn();
+        self.take_answers();
         while let Some((from, control)) = self.mesh.next_control() {
             self.handle_control(from, control);
         }
@@ -26,12 +27,30 @@ impl<I: Io<Handover>> Shard<I> {
             Control::GroupCount { route, group, online, offline } => {
                 self.trie.remote_group_count(from, route.as_route(), group, online, offline);
             }
-            Control::RetainSet { message, stamp } => self.store_retained(message, stamp),
-            Control::RetainClear { topic, stamp } => self.clear_retained(&topic, stamp),
+            Control::RetainSet { message, stamp, ticket } => {
+                self.store_retained(message, stamp);
+                self.settle_owner((from, ticket));
+            }
+            Control::RetainClear { topic, stamp, ticket } => {
+                self.clear_retained(&topic, stamp);
+                self.settle_owner((from, ticket));
+            }
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.scans.reply(Reply::Item { scan, message }),
             Control::ScanPage { scan, after } => self.scans.reply(Reply::Page { scan, after }),
             Control::HandOn(on) => self.handle_hand_on(on),
+            Control::Durable => {
+                if let Some(keeper) = &mut self.local.keeper {
+                    keeper.durable |= 1 << from;
+                }
+            }
+            Control::Complete(numbers) => {
+                let Some(keeper) = &mut self.local.keeper else { return };
+                numbers.iter().for_each(|number| keeper.forget_number(*number));
+            }
+            Control::Settled(tickets) => tickets.iter().for_each(|ticket| {
+                self.op_done(*ticket);
+            }),
         }
     }
 
@@ -78,6 +97,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Makes everything of this tick visible to the other shards, before any answer goes to the driver.
     pub(super) fn announce(&mut self) {
+        self.flush_store();
         self.mesh.pump();
         // Counts are absolute and wait where they are, so that members that come and go cannot pile them up. A
         // SUBACK has announced its own before.

@@ -78,6 +78,11 @@ impl<I: Io<Handover>> Shard<I> {
                 }
                 // Whoever asked may have given up.
                 Command::Pulse { reply } => drop(reply.send(self.me.into())),
+                Command::Ready { reply } => {
+                    // Whoever asked may have given up.
+                    let answer = move || reply.send(()).unwrap_or_default();
+                    self.desk.held.push_back((self.mesh.mark(), Box::new(answer)));
+                }
                 Command::Drain { within_ms } => self.start_drain(within_ms),
             }
         }
@@ -263,6 +268,7 @@ impl<I: Io<Handover>> Shard<I> {
             Ok(code) => code,
             Err(fault) => fault.code,
         };
+        self.touch_session(index);
         self.announce_groups();
         self.add_scans(index, jobs);
         Some(code)

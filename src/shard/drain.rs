@@ -50,7 +50,8 @@ impl<I: Io<Handover>> Shard<I> {
             }
             drain.next += 1;
         }
-        if drain.next >= end && self.local.conns.is_empty() {
+        let kept = self.local.keeper.as_ref().is_none_or(|keeper| keeper.is_written());
+        if drain.next >= end && self.local.conns.is_empty() && kept {
             self.stopped = true;
         } else if self.local.now >= drain.cut {
             // One more grace of a second for the driver to finish its closes, then the process goes.

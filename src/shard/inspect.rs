@@ -79,6 +79,8 @@ impl<I: Io<Handover>> Shard<I> {
             ("filled", !self.local.filled.is_empty()),
             ("kick", !self.local.kick.is_empty()),
             ("events", !self.events.is_empty()),
+            ("store", self.local.keeper.as_ref().is_some_and(|keeper| !keeper.is_settled())),
+            ("done", !self.local.done.is_empty()),
         ];
         Inspection {
             sessions,

@@ -30,8 +30,8 @@ impl Facts {
     fn of(connection: &Connection) -> Facts {
         Facts {
             version: connection.link.version,
-            bridge: connection.bridge,
-            clean_start: connection.clean_start,
+            bridge: connection.asked().bridge,
+            clean_start: connection.asked().clean_start,
             keep_alive_s: connection.keep_alive_s,
             window: connection.link.window,
             peer: connection.peer(),

@@ -1,13 +1,14 @@
 //! What a shard owns of clients: connections, sessions, and the delivery of messages to them.
 
 use super::connection::{Changed, Connection};
+use super::keep::Keeper;
 use super::rules::Rules;
 use crate::codec::{PacketType, PublishOut, ReasonCode, Version, encode_publish};
 use crate::heap::{allocated, vec_bytes};
 use crate::io::Conn;
 use crate::map::{Keyed, Slab, Slot};
 use crate::message::QoS;
-use crate::session::{Carried, Ctx, Offer, Offered, Pool, Session};
+use crate::session::{Carried, Ctx, Offer, Offered, Pool, Session, Stored};
 use crate::stats::{Counters, Gauges, Ledger, Memory, Recorder, Source};
 use crate::time::{Moment, Stamp};
 use crate::trie::{RouteId, Sub, Trie};
@@ -40,6 +41,10 @@ pub(super) struct Local {
     pub filled: Vec<u32>,
     /// Connections to be closed once what is under way is done.
     pub kick: Vec<(Conn, ReasonCode)>,
+    /// What is kept on the disk, where anything is.
+    pub keeper: Option<Box<Keeper>>,
+    /// Stored messages that clients are done with.
+    pub done: Vec<Stored>,
     frames: Frames,
 }
 
@@ -72,6 +77,7 @@ macro_rules! surroundings {
             ledger: &mut $local.ledger,
             memory: &mut $local.memory,
             pool: &mut $local.pool,
+            done: &mut $local.done,
         }
     };
 }
@@ -97,6 +103,8 @@ impl Local {
             dirty: Vec::new(),
             filled: Vec::new(),
             kick: Vec::new(),
+            keeper: None,
+            done: Vec::new(),
             frames: Frames::default(),
         }
     }
@@ -233,6 +241,16 @@ impl Local {
             scans.note(self.keyed.key(carried.view().topic));
         }
         let source = if terms.retained { Source::Retained } else { carried.view().head.source };
+        let mut stored = (0, 0);
+        if terms.qos != QoS::AtMostOnce
+            && session.expiry_s > 0
+            && let Some(keeper) = &mut self.keeper
+        {
+            if keeper.has(index) {
+                return;
+            }
+            stored = keeper.push(index, carried, &terms, source);
+        }
         let offer = Offer {
             message: carried,
             qos: terms.qos,
@@ -240,6 +258,7 @@ impl Local {
             ids: terms.ids,
             group: terms.group,
             source,
+            stored,
         };
         let mut ctx = surroundings!(self, session.entry.listener());
         let conn = session.conn;

@@ -12,6 +12,7 @@
 //!
 //! A shard shares nothing: other shards are reached through the mesh alone, its operator by [`Command`]s.
 
+mod acks;
 mod command;
 mod connect;
 mod connection;
@@ -21,13 +22,16 @@ mod door;
 mod drain;
 mod entrance;
 mod inspect;
+mod keep;
 mod listing;
 mod local;
 mod memory;
+mod once;
 mod output;
 mod packets;
 mod publish;
 mod report;
+mod restore;
 mod retain;
 mod rights;
 mod rules;
@@ -46,6 +50,7 @@ pub use command::{Command, Farewell};
 pub use connection::Handover;
 pub use door::AskLogin;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
+pub use restore::{Disk, Restored, RestoredSession, load};
 
 use crate::auth::Policy;
 use crate::codec::{DecodeError, ReasonCode, Version};
@@ -106,6 +111,8 @@ pub struct Parts<I> {
     pub tick_deliveries: usize,
     /// Bits of the key of a route that count: all, and fewer where a simulation wants filters that share one.
     pub route_key_mask: u64,
+    /// The disk, and what was on it; `None`: nothing is kept.
+    pub store: Option<Disk>,
 }
 
 /// One core's part of the broker.
@@ -207,7 +214,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub fn new(parts: Parts<I>) -> Shard<I> {
         let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, .. } = parts;
         let entrances = parts.entrances;
-        Shard {
+        let mut shard = Shard {
             trie: Trie::new(me, shards, keyed.clone()).with_key_mask(parts.route_key_mask),
             retained: Retained::new(retain::retained_options(&options, shards), seed),
             router: Router::new(me, seed, keyed.clone()),
@@ -245,7 +252,11 @@ impl<I: Io<Handover>> Shard<I> {
             scratch: publish::Scratch::default(),
             stopped: false,
             peaks: Gauges::default(),
+        };
+        if let Some(disk) = parts.store {
+            shard.restore(disk);
         }
+        shard
     }
 
     /// Ticks until a drain is complete.
@@ -287,7 +298,9 @@ impl<I: Io<Handover>> Shard<I> {
             && self.desk.is_idle()
             && self.wrapped.is_idle()
             && self.door.is_idle()
-            && self.drain.is_none();
+            && self.drain.is_none()
+            && self.local.done.is_empty()
+            && self.local.keeper.as_ref().is_none_or(|keeper| keeper.is_quiet());
         if idle && self.mesh.prepare_sleep() {
             return Some(self.wheel.next_due());
         }

@@ -55,7 +55,7 @@ impl<I: Io<Handover>> Shard<I> {
             {
                 session.count(&mut self.local.memory);
             }
-            if c.busy || c.shut || !c.has_output() {
+            if c.busy || c.shut || c.closed || !c.has_output() {
                 c.count(&mut self.local.memory);
                 continue;
             }

@@ -1,16 +1,18 @@
 //! From bytes to packets to handlers, and what a fault leads to.
 
 use super::connection::{Near, Phase, Wait, label};
+use super::keep::{After, incoming_key, released_key};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode,
-    Version,
+    Ack, AckKind, Disconnect, Framed, Packet, PacketId, PacketType, Properties, Property, PropertyBuf,
+    ReasonCode, Version,
 };
 use crate::codec::{decode, frame};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
 use crate::session::Acked;
+use crate::store::Change;
 
 /// What is said of 0x92.
 const NOT_FOUND: &str = "expected the packet identifier of a message that is under way";
@@ -270,6 +272,12 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(index) = self.local.conns.get(conn).and_then(|c| c.session) else { return Ok(Next::Gone) };
         let id = ack.packet_id;
         if ack.kind == AckKind::PubRel {
+            if self.has_too_many_acks(conn) {
+                return Ok(Next::Wait);
+            }
+            if self.forget_incoming(conn, index, id) {
+                return Ok(Next::Go);
+            }
             self.local.with_session(index, |session, c, ctx| {
                 let known = session.incoming.as_mut().is_some_and(|i| i.release(id));
                 ctx.gauges.inflight_in -= u64::from(known);
@@ -317,7 +325,7 @@ impl<I: Io<Handover>> Shard<I> {
                         );
                     }
                 }
-                Acked::Unknown | Acked::Mismatch => {}
+                Acked::Unknown | Acked::Mismatch | Acked::Note(_) => {}
             }
             acked
         });
@@ -330,8 +338,44 @@ impl<I: Io<Handover>> Shard<I> {
                 self.note_queue(index);
                 Ok(Next::Go)
             }
+            Some(Acked::Note(seq)) => {
+                self.note_released(index, id, seq);
+                Ok(Next::Go)
+            }
             _ => Ok(Next::Go),
         }
+    }
+
+    /// PUBREL for a message whose identifier is kept on the disk: PUBCOMP waits until it is not.
+    fn forget_incoming(&mut self, conn: Conn, index: u32, id: PacketId) -> bool {
+        let Some(keeper) = &mut self.local.keeper else { return false };
+        let (Some(kept), Some(slot)) = (keeper.sessions.get(&index), self.local.conns.slot(conn)) else {
+            return false;
+        };
+        let queue = kept.id;
+        let session = self.local.sessions.get_mut(index);
+        if !session.and_then(|s| s.incoming.as_mut()).is_some_and(|i| i.release(id)) {
+            return false;
+        }
+        self.local.gauges.inflight_in -= 1;
+        keeper.put(Change::DropMeta { key: incoming_key(queue, id) });
+        keeper.end_number(index, id);
+        let op = self.begin_ack(slot, None, 1);
+        self.after(After::Op(op));
+        self.hold_ack(conn, (AckKind::PubComp, id), ReasonCode::SUCCESS, "", op);
+        true
+    }
+
+    /// PUBREC came for a stored message: that is noted, then PUBREL leaves.
+    fn note_released(&mut self, index: u32, id: PacketId, seq: u64) {
+        let Some(keeper) = &mut self.local.keeper else { return };
+        let (Some(kept), Some(session)) = (keeper.sessions.get(&index), self.local.sessions.slot(index))
+        else {
+            return;
+        };
+        let key = released_key(kept.id, seq);
+        keeper.put(Change::PutMeta { key, bytes: Box::default() });
+        keeper.after(After::Release { session, id, seq });
     }
 
     fn handle_disconnect(&mut self, conn: Conn, d: &Disconnect) -> Result<Next, Fault> {
@@ -419,6 +463,37 @@ impl<I: Io<Handover>> Shard<I> {
         };
         self.held.push_back(super::Held { mark, conn: slot, bytes });
         Next::After
+    }
+
+    /// Writes an answer about a session: as [`Shard::after_announcements`], and where the session is kept, once
+    /// what changed is on the disk.
+    pub(super) fn after_commit(
+        &mut self,
+        conn: Conn,
+        index: u32,
+        write: impl FnOnce(&mut crate::session::Link, &mut crate::session::Ctx),
+    ) -> Next {
+        let kept = self.local.keeper.as_ref().is_some_and(|keeper| keeper.sessions.contains_key(&index));
+        let Some(slot) = self.local.conns.slot(conn).filter(|_| kept) else {
+            return self.after_announcements(conn, write);
+        };
+        self.announce_groups();
+        let mark = self.mesh.mark();
+        let bytes = self.local.with_link(conn, |c, ctx| {
+            let before = std::mem::take(&mut c.link.out);
+            write(&mut c.link, ctx);
+            c.wait = Wait::Mark;
+            std::mem::replace(&mut c.link.out, before)
+        });
+        self.after(After::Answer { conn: slot, mark, bytes: bytes.unwrap_or_default() });
+        Next::After
+    }
+
+    /// Does something once the batch of this tick is on the disk.
+    pub(super) fn after(&mut self, after: After) {
+        if let Some(keeper) = &mut self.local.keeper {
+            keeper.after(after);
+        }
     }
 
     /// Releases answers whose announcements have left the overflow.

@@ -1,11 +1,12 @@
 //! A PUBLISH and where it goes: planned, room reserved on every target, then delivered here and sent there.
 
 use super::connection::{Near, Wait};
+use super::keep::After;
 use super::local::Target;
 use super::sessions::rejects;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
-use crate::codec::{AckKind, Publish, ReasonCode, Version};
+use crate::codec::{AckKind, PacketId, Publish, ReasonCode, Version};
 use crate::desk::Published;
 use crate::heap::vec_bytes;
 use crate::io::{Conn, Io, ShardId};
@@ -48,6 +49,10 @@ pub(super) struct FanOut {
     targets: Vec<Target>,
     at: usize,
     origin: Origin,
+    /// Who is told once all of it is on the disk, and of which ticket; 0: nobody.
+    owner: (ShardId, u64),
+    /// As [`Envelope::number`].
+    number: u64,
 }
 
 impl FanOut {
@@ -67,8 +72,9 @@ pub(super) enum Origin {
 
 /// What became of a message.
 enum Routed {
-    /// It is with its targets; whether there were any, and whether a fan-out goes on.
-    Done { any: bool, fan_out: bool },
+    /// It is with its targets; whether there were any, whether a fan-out goes on, and the operation that its
+    /// acknowledgement waits for, 0 = none. One part of it is the caller's to finish.
+    Done { any: bool, fan_out: bool, op: u64 },
     /// A target's ring has no room; all its targets, as bits.
     NoRoom(ShardId, u64),
     /// A route is full.
@@ -84,6 +90,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     fn publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
         self.check_publish(conn, p)?;
+        if p.qos != QoS::AtMostOnce && self.has_too_many_acks(conn) {
+            return Ok(Next::Wait);
+        }
         let mut scratch = std::mem::take(&mut self.scratch.properties);
         let mut topic = std::mem::take(&mut self.scratch.topic);
         let next = self.publish_checked(conn, p, &mut topic, &mut scratch);
@@ -125,6 +134,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(c) = self.local.conns.get_mut(conn) else { return Ok(Next::Gone) };
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let options = self.local.options.of(c.listener);
+        let checks_format = options.check_payload_format;
+        let forget_ms = u64::from(options.await_rel_timeout_s) * 1000;
         let mut aliased = false;
         let mut m = MessageRef {
             topic: p.topic,
@@ -174,16 +185,19 @@ impl<I: Io<Handover>> Shard<I> {
         m.head.publisher = session.key;
         if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
             let max = usize::from(c.link.receive_max);
-            let forget_ms = u64::from(options.await_rel_timeout_s) * 1000;
             let incoming = session.incoming.get_or_insert_default();
             let held = incoming.len();
-            let arrival = incoming.check(id, max, self.local.now, forget_ms);
+            let mut late = Vec::new();
+            let arrival = incoming.check(id, max, self.local.now, forget_ms, &mut late);
             let forgotten = (held - incoming.len()) as u64;
             self.local.counters.qos2_forgotten += forgotten;
             self.local.gauges.inflight_in -= forgotten;
+            let unsure = self.is_unsure(index, id);
+            self.drop_late(index, late);
             match arrival {
                 Arrival::New => {}
-                Arrival::Again => return Ok(self.acknowledge(conn, p, ReasonCode::SUCCESS, "")),
+                Arrival::Again if unsure => {}
+                Arrival::Again => return Ok(self.acknowledge_again(conn, index, p, id)),
                 Arrival::TooMany => {
                     self.local.counters.qos2_refused += 1;
                     let text = format!("expected at most {max} QoS 2 messages without PUBREL");
@@ -194,17 +208,17 @@ impl<I: Io<Handover>> Shard<I> {
         if m.topic.starts_with("$SYS/") {
             let text = "expected a topic outside $SYS/, which the broker alone publishes to";
             self.local.counters.publish_denied += 1;
-            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text));
+            return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text, 0));
         }
         if !self.may_publish(index, &m) {
             return self.deny_publish(conn, p);
         }
-        if options.check_payload_format && !format_holds(p.properties, p.payload) {
+        if checks_format && !format_holds(p.properties, p.payload) {
             let code = ReasonCode::PAYLOAD_FORMAT_INVALID;
             if p.qos == QoS::AtMostOnce {
                 return Err(Fault::new(code, PAYLOAD_FORMAT));
             }
-            return Ok(self.acknowledge(conn, p, code, PAYLOAD_FORMAT));
+            return Ok(self.acknowledge(conn, p, code, PAYLOAD_FORMAT, 0));
         }
         self.route_publish(conn, index, p, &m)
     }
@@ -212,7 +226,9 @@ impl<I: Io<Handover>> Shard<I> {
     fn route_publish(&mut self, conn: Conn, index: u32, p: &Publish, m: &MessageRef) -> Result<Next, Fault> {
         let Some(slot) = self.local.conns.slot(conn) else { return Ok(Next::Gone) };
         let mut carried = Carried::borrowed(*m);
-        let routed = self.route(&mut carried, Origin::Conn(slot));
+        let writes = self.writes();
+        let message = p.packet_id.filter(|_| p.qos == QoS::ExactlyOnce).map(|id| (index, id));
+        let routed = self.route(&mut carried, Origin::Conn(slot), message);
         if !matches!(routed, Routed::NoRoom(..)) {
             self.has_room(slot);
         }
@@ -221,8 +237,13 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait_for_room(slot, target, targets);
                 Ok(Next::Wait)
             }
-            Routed::Full => Ok(self.refuse_full(conn, p)),
-            Routed::Done { any, fan_out } => {
+            Routed::Full => {
+                if let Some((index, id)) = message {
+                    self.give_up_unsure(index, id);
+                }
+                Ok(self.refuse_full(conn, p))
+            }
+            Routed::Done { any, fan_out, op } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.full_until = None;
                 }
@@ -231,11 +252,13 @@ impl<I: Io<Handover>> Shard<I> {
                 {
                     let now = self.local.now;
                     session.incoming.get_or_insert_with(|| Box::new(Incoming::default())).accept(id, now);
-                    self.local.gauges.inflight_in += 1;
+                    self.local.gauges.inflight_in += u64::from(!self.is_unsure(index, id));
                     self.local.count_session(index);
+                    self.note_incoming(index, id);
                 }
+                let op = self.finish_op(op, slot, message, p.qos, writes);
                 let code = if any { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
-                let next = self.acknowledge(conn, p, code, "");
+                let next = self.acknowledge(conn, p, code, "", op);
                 if fan_out && next == Next::Go {
                     self.wait(conn, Wait::FanOut);
                     return Ok(Next::After);
@@ -245,8 +268,22 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// PUBREC for a message that was taken before: when the first one's may leave.
+    fn acknowledge_again(&mut self, conn: Conn, index: u32, p: &Publish, id: PacketId) -> Next {
+        let op = self.local.conns.slot(conn).map_or(0, |slot| self.pending_op(slot, index, id));
+        self.acknowledge(conn, p, ReasonCode::SUCCESS, "", op)
+    }
+
     /// PUBACK or PUBREC. What it retains is in the ring of the topic's shard already. `text` says what was expected where `code` is an error.
-    pub(super) fn acknowledge(&mut self, conn: Conn, p: &Publish, code: ReasonCode, text: &str) -> Next {
+    /// It waits for an operation, if `op` is not 0, and for those that wait already.
+    pub(super) fn acknowledge(
+        &mut self,
+        conn: Conn,
+        p: &Publish,
+        code: ReasonCode,
+        text: &str,
+        op: u64,
+    ) -> Next {
         self.local.counters.publish_errors += u64::from(code.is_error());
         let kind = match p.qos {
             QoS::AtMostOnce => return Next::Go,
@@ -254,6 +291,10 @@ impl<I: Io<Handover>> Shard<I> {
             QoS::ExactlyOnce => AckKind::PubRec,
         };
         let Some(id) = p.packet_id else { return Next::Go };
+        if op != 0 || self.has_acks(conn) {
+            self.hold_ack(conn, (kind, id), code, text, op);
+            return Next::Go;
+        }
         if code.is_error() {
             self.local.with_link(conn, |c, ctx| c.link.push_ack_with(kind, id, code, text, ctx));
             return Next::Go;
@@ -269,7 +310,7 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
         let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
         if c.link.version == Version::V5 {
-            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full");
+            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full", 0);
         }
         let until = c.full_until.unwrap_or_else(|| Near::new(now.plus_s(wait_s)));
         if until.has_come(now) {
@@ -287,8 +328,8 @@ impl<I: Io<Handover>> Shard<I> {
         Next::Wait
     }
 
-    /// Routes a message, or says what is in the way, in which case nobody has it.
-    fn route(&mut self, carried: &mut Carried, origin: Origin) -> Routed {
+    /// Routes a message, or says what is in the way, in which case nobody has it. `message` names one of QoS 2.
+    fn route(&mut self, carried: &mut Carried, origin: Origin, message: Option<(u32, PacketId)>) -> Routed {
         let m = carried.view();
         let strategy = self.local.options.shared_strategy;
         let shards = self.router.plan(&self.trie, &m, strategy);
@@ -302,8 +343,10 @@ impl<I: Io<Handover>> Shard<I> {
             return Routed::NoRoom(target, shards);
         }
         self.router.commit(&mut self.trie);
+        let (op, durable, number) = self.open_op(origin, message, promised, shards, home.is_some());
+        let before = self.begin_taking(number);
         if m.head.retain {
-            self.retain(carried);
+            self.retain(carried, if home.is_some() { op } else { 0 });
         }
         for target in bits(shards) {
             let picks: Vec<u64> =
@@ -312,6 +355,8 @@ impl<I: Io<Handover>> Shard<I> {
                 message: carried.share(),
                 normal: self.router.matches.shards & (1 << target) != 0,
                 picks: (!picks.is_empty()).then(|| picks.into()),
+                ticket: if durable & (1 << target) != 0 { op } else { 0 },
+                number,
             };
             self.mesh.send(target, envelope);
         }
@@ -319,13 +364,14 @@ impl<I: Io<Handover>> Shard<I> {
             shards != 0 || !self.router.matches.routes.is_empty() || !self.router.local_picks.is_empty();
         let picks = std::mem::take(&mut self.router.local_picks);
         for group in &picks {
-            self.deliver_pick(*group, carried);
+            self.deliver_pick(*group, carried, ((self.me, op), number));
         }
         self.router.local_picks = picks;
         let mut routes = std::mem::take(&mut self.scratch.routes);
         routes.clear();
         routes.extend_from_slice(&self.router.matches.routes);
-        let fan_out = self.deliver_routes(&routes, carried, origin);
+        let fan_out = self.deliver_routes(&routes, carried, origin, ((self.me, op), number));
+        self.end_taking(before);
         self.scratch.routes = routes;
         self.close_filled();
         let counters = &mut self.local.counters;
@@ -334,22 +380,37 @@ impl<I: Io<Handover>> Shard<I> {
         if self.watching.is_tracing() {
             self.trace_routed(&m, origin);
         }
-        Routed::Done { any, fan_out }
+        Routed::Done { any, fan_out, op }
     }
 
     /// Delivers to a member of a group here; if there is none left, somewhere else.
-    fn deliver_pick(&mut self, group: crate::trie::GroupId, carried: &mut Carried) {
+    /// It is one part more of what `owner` waits for then.
+    fn deliver_pick(
+        &mut self,
+        group: crate::trie::GroupId,
+        carried: &mut Carried,
+        (owner, number): ((ShardId, u64), u64),
+    ) {
         self.budget -= 1;
         if self.deliver_member(group, carried, Wanted::Online) {
             return;
         }
         let group = self.trie.group(group).key;
         let tried = 1 << self.me;
-        self.place(Box::new(crate::mesh::HandOn { message: carried.share(), group, tried, offline: false }));
+        self.extend_op(owner.1, 1);
+        let message = carried.share();
+        self.place(Box::new(crate::mesh::HandOn { message, group, tried, offline: false, owner, number }));
     }
 
     /// Delivers to local subscribers; true when that goes on in later ticks.
-    fn deliver_routes(&mut self, routes: &[RouteId], carried: &mut Carried, origin: Origin) -> bool {
+    /// It is one part more of what `owner`, an operation here, waits for then.
+    fn deliver_routes(
+        &mut self,
+        routes: &[RouteId],
+        carried: &mut Carried,
+        origin: Origin,
+        (owner, number): ((ShardId, u64), u64),
+    ) -> bool {
         let subscribers: usize = routes.iter().map(|r| self.trie.subscribers(*r).len()).sum();
         self.budget -= subscribers as isize;
         // Nothing overtakes an earlier message of the same origin, nor one of a client that has reconnected.
@@ -374,7 +435,8 @@ impl<I: Io<Handover>> Shard<I> {
         let mut targets = Vec::with_capacity(subscribers);
         self.local.targets(&self.trie, routes, &mut targets);
         self.local.counters.cursors += 1;
-        self.fan_outs.push_back(FanOut { message: carried.share(), targets, at: 0, origin });
+        self.extend_op(owner.1, 1);
+        self.fan_outs.push_back(FanOut { message: carried.share(), targets, at: 0, origin, owner, number });
         if let Origin::Shard(source) = origin {
             self.stalled |= 1 << source;
         }
@@ -387,13 +449,16 @@ impl<I: Io<Handover>> Shard<I> {
         while budget > 0 {
             let Some(mut fan_out) = self.fan_outs.pop_front() else { return };
             let mut carried = Carried::kept(&fan_out.message);
+            let before = self.begin_taking(fan_out.number);
             let at = self.local.deliver_targets(&fan_out.targets, fan_out.at, budget, &mut carried);
+            self.end_taking(before);
             budget -= (at - fan_out.at).min(budget);
             fan_out.at = at;
             if at < fan_out.targets.len() {
                 self.fan_outs.push_front(fan_out);
                 return;
             }
+            self.settle_owner(fan_out.owner);
             if self.fan_outs.iter().any(|f| f.origin == fan_out.origin) {
                 continue;
             }
@@ -426,21 +491,42 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget -= 1;
         let mut carried = Carried::kept(&envelope.message);
         let topic = carried.view().topic;
+        let writes = self.writes();
+        let mut op = 0;
+        if envelope.ticket != 0 {
+            op = self.begin_relay(source, envelope.ticket);
+        }
+        let (owner, number) = ((self.me, op), envelope.number);
+        let before = self.begin_taking(number);
         for key in envelope.picks.iter().flatten() {
             match self.trie.group_by_key(*key, topic) {
-                Some(group) => self.deliver_pick(group, &mut carried),
+                Some(group) => self.deliver_pick(group, &mut carried, (owner, number)),
                 None if self.trie.is_mistaken(*key, topic) => {}
                 None => {
-                    let (message, tried) = (carried.share(), 1 << self.me);
-                    self.place(Box::new(crate::mesh::HandOn { message, group: *key, tried, offline: false }));
+                    let (message, tried, group) = (carried.share(), 1 << self.me, *key);
+                    self.extend_op(op, 1);
+                    self.place(Box::new(crate::mesh::HandOn {
+                        message,
+                        group,
+                        tried,
+                        offline: false,
+                        owner,
+                        number,
+                    }));
                 }
             }
         }
         if envelope.normal {
             let mut matches = std::mem::take(&mut self.scratch.matches);
             self.trie.matches_local(topic, &mut matches);
-            self.deliver_routes(&matches.routes, &mut carried, Origin::Shard(source));
+            self.deliver_routes(&matches.routes, &mut carried, Origin::Shard(source), (owner, number));
             self.scratch.matches = matches;
+        }
+        self.end_taking(before);
+        if op != 0 && self.writes() != writes {
+            self.after(After::Op(op));
+        } else if op != 0 {
+            self.op_done(op);
         }
     }
 
@@ -466,7 +552,7 @@ impl<I: Io<Handover>> Shard<I> {
         if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return false;
         }
-        match self.route(&mut Carried::kept(message), Origin::Own) {
+        match self.route(&mut Carried::kept(message), Origin::Own, None) {
             Routed::Done { .. } => true,
             Routed::NoRoom(..) => false,
             Routed::Full => {
@@ -492,7 +578,7 @@ impl<I: Io<Handover>> Shard<I> {
         if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return None;
         }
-        match self.route(&mut Carried::kept(message), Origin::Own) {
+        match self.route(&mut Carried::kept(message), Origin::Own, None) {
             Routed::Done { any: true, .. } => Some(Published::Taken),
             Routed::Done { any: false, .. } => Some(Published::NoSubscriber),
             Routed::NoRoom(..) => None,

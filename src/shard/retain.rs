@@ -14,6 +14,7 @@ use crate::message::Message;
 use crate::retained;
 use crate::session::{Carried, Options};
 use crate::stats::LossCause;
+use crate::store::Change;
 
 /// Stamps of the sets and clears of this tick and of the one before, by key of the topic.
 #[derive(Debug, Default)]
@@ -46,15 +47,18 @@ impl Recent {
 
 impl<I: Io<Handover>> Shard<I> {
     /// Stores or clears a retained message, here or on its topic's shard.
-    pub(super) fn retain(&mut self, carried: &mut Carried) {
+    /// `ticket` is answered by that shard, 0: not.
+    pub(super) fn retain(&mut self, carried: &mut Carried, ticket: u64) {
         let m = carried.view();
         let (home, stamp) = (self.retained_home(m.topic), self.mesh.stamp());
         match (home == self.me, m.payload.is_empty()) {
             (true, true) => self.clear_retained(m.topic, stamp),
             (true, false) => self.store_retained(carried.share(), stamp),
-            (false, true) => self.mesh.control(home, Control::RetainClear { topic: m.topic.into(), stamp }),
+            (false, true) => {
+                self.mesh.control(home, Control::RetainClear { topic: m.topic.into(), stamp, ticket });
+            }
             (false, false) => {
-                self.mesh.control(home, Control::RetainSet { message: carried.share(), stamp });
+                self.mesh.control(home, Control::RetainSet { message: carried.share(), stamp, ticket });
             }
         }
     }
@@ -69,7 +73,12 @@ impl<I: Io<Handover>> Shard<I> {
         if !self.recent.admit(self.local.keyed.key(message.topic()), stamp) {
             return;
         }
-        if let Err(e) = self.retained.set(message) {
+        let copy = self.local.keeper.is_some().then(|| message.clone());
+        let stored = self.retained.set(message);
+        if let (Ok(_), Some(message), Some(keeper)) = (&stored, copy, &mut self.local.keeper) {
+            keeper.set_retained(&message);
+        }
+        if let Err(e) = stored {
             self.local.ledger.record("", LossCause::RetainedFull, 1);
             if self.may_log() {
                 tracing::warn!("a message is not retained: {e}");
@@ -81,6 +90,14 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn clear_retained(&mut self, topic: &str, stamp: u64) {
         if self.recent.admit(self.local.keyed.key(topic), stamp) {
             self.retained.clear(topic);
+            self.forget_retained(topic);
+        }
+    }
+
+    /// The store forgets the retained message of a topic.
+    pub(super) fn forget_retained(&mut self, topic: &str) {
+        if let Some(keeper) = &mut self.local.keeper {
+            keeper.put(Change::ClearRetained { topic: topic.into() });
         }
     }
 }

@@ -137,7 +137,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn deny_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
         self.local.counters.publish_denied += 1;
         match self.door.policy.deny_action {
-            DenyAction::Ignore => Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, DENIED)),
+            DenyAction::Ignore => Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, DENIED, 0)),
             DenyAction::Disconnect => Err(Fault::new(ReasonCode::NOT_AUTHORIZED, DENIED)),
         }
     }

@@ -4,12 +4,12 @@ use super::local::Terms;
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::desk::What;
-use crate::io::Io;
+use crate::io::{Io, ShardId};
 use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX, TIMER_HORIZON_MS};
 use crate::mesh::{Control, HandOn};
 use crate::message::Message;
 use crate::router::Wanted;
-use crate::session::{Carried, Delivery, Options, QueueFull};
+use crate::session::{Carried, Delivery, Options, QueueFull, Stored};
 use crate::stats::LossCause;
 use crate::time::Moment;
 use crate::trie::{GroupId, Removed};
@@ -61,9 +61,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             None => {}
         }
-        for delivery in shared {
-            self.hand_on(delivery, 0);
-        }
+        self.hand_on_all(index, shared);
         // What went to other members of a share group has left its queue.
         self.note_queue(index);
         self.local.count_session(index);
@@ -76,6 +74,7 @@ impl<I: Io<Handover>> Shard<I> {
             }
             self.session_timer(index, ends_at);
         }
+        self.touch_session(index);
     }
 
     /// How long a session outlives its connection.
@@ -85,6 +84,7 @@ impl<I: Io<Handover>> Shard<I> {
         *gauge += u64::from(expiry_s > 0);
         *gauge -= u64::from(session.expiry_s > 0);
         session.expiry_s = expiry_s;
+        self.touch_session(index);
     }
 
     /// Files a session's timer, unless one is filed that comes earlier.
@@ -121,6 +121,7 @@ impl<I: Io<Handover>> Shard<I> {
         let over = session.ends_at <= now;
         if let Some(will) = session.will.take_if(|w| w.due <= now) {
             self.publish_will(index, Some(will.message(now)));
+            self.touch_session(index);
         }
         if over {
             self.local.counters.expired_sessions += 1;
@@ -137,6 +138,9 @@ impl<I: Io<Handover>> Shard<I> {
             return;
         }
         session.ended = true;
+        if let Some(keeper) = &mut self.local.keeper {
+            keeper.forget(index, session);
+        }
         session.scans = None;
         self.local.counters.sessions_ended += 1;
         self.note_session(index, What::SessionEnded);
@@ -167,9 +171,7 @@ impl<I: Io<Handover>> Shard<I> {
         } else {
             self.cleanup.push_back(index);
         }
-        for delivery in shared {
-            self.hand_on(delivery, 0);
-        }
+        self.hand_on_all(index, shared);
     }
 
     /// Removes up to `budget` subscriptions of an ended session, and the session after the last.
@@ -282,18 +284,32 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Gives a message of a share group to another member: here or on another shard, one that is connected
     /// before one that is not. `tried` are the shards that had none.
-    pub(super) fn hand_on(&mut self, delivery: Delivery, tried: u64) {
-        let step = HandOn { message: delivery.message, group: delivery.group, tried, offline: false };
-        self.place(Box::new(step));
+    fn hand_on(&mut self, delivery: Delivery, owner: (ShardId, u64)) {
+        let (message, group) = (delivery.message, delivery.group);
+        self.place(Box::new(HandOn { message, group, tried: 0, offline: false, owner, number: 0 }));
+    }
+
+    /// Gives what a session had of share groups to other members. Where it is stored, it stays so until it is
+    /// stored for them.
+    fn hand_on_all(&mut self, index: u32, shared: Vec<Delivery>) {
+        let queue = self.local.keeper.as_ref().and_then(|k| k.sessions.get(&index)).map_or(0, |kept| kept.id);
+        for delivery in shared {
+            let mut op = 0;
+            if delivery.seq != 0 && queue != 0 {
+                op = self.begin_move(Stored { queue, seq: delivery.seq, released: false });
+            }
+            self.hand_on(delivery, (self.me, op));
+        }
     }
 
     /// A message of a share group comes from another shard, which chose this one. So it stays if there is any
     /// member here: shards that chose anew could pass it to and fro for ever.
     pub(super) fn handle_hand_on(&mut self, mut on: Box<HandOn>) {
         let found = self.trie.any_group_by_key(on.group);
-        if self.trie.is_mistaken(on.group, on.message.topic())
-            || found.is_some_and(|group| self.deliver_handed_on(group, &on))
-        {
+        if self.trie.is_mistaken(on.group, on.message.topic()) {
+            return self.settle_owner(on.owner);
+        }
+        if found.is_some_and(|group| self.deliver_handed_on(group, &on)) {
             return;
         }
         on.tried |= 1 << self.me;
@@ -327,6 +343,7 @@ impl<I: Io<Handover>> Shard<I> {
                     on.tried = 0;
                 }
                 (_, None) => {
+                    self.settle_owner(on.owner);
                     self.local.ledger.record("", LossCause::NoMember, 1);
                     return;
                 }
@@ -337,8 +354,14 @@ impl<I: Io<Handover>> Shard<I> {
     /// Delivers to a local member, one that is connected first: it may have come back meanwhile.
     fn deliver_handed_on(&mut self, group: GroupId, on: &HandOn) -> bool {
         let mut carried = Carried::kept(&on.message);
-        self.deliver_member(group, &mut carried, Wanted::Online)
-            || (on.offline && self.deliver_member(group, &mut carried, Wanted::Offline))
+        let before = self.begin_taking(on.number);
+        let delivered = self.deliver_member(group, &mut carried, Wanted::Online)
+            || (on.offline && self.deliver_member(group, &mut carried, Wanted::Offline));
+        self.end_taking(before);
+        if delivered {
+            self.settle_owner(on.owner);
+        }
+        delivered
     }
 
     /// Delivers to one local member of a share group; false when there is none of the kind.

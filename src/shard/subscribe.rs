@@ -60,7 +60,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Partial { codes, jobs, .. } = partial;
         let codes: Vec<u8> = codes.iter().map(|code| code.0).collect();
         let packet_id = s.packet_id;
-        let next = self.after_announcements(conn, |link, ctx| {
+        self.touch_session(index);
+        let next = self.after_commit(conn, index, |link, ctx| {
             let suback = SubAck { packet_id, properties: Properties::EMPTY, codes: &codes };
             link.push(&Packet::SubAck(suback), ctx);
         });
@@ -232,7 +233,7 @@ impl<I: Io<Handover>> Shard<I> {
         let codes: Vec<u8> = partial.codes.iter().map(|code| code.0).collect();
         let packet_id = u.packet_id;
         let codes = if version == Version::V5 { &codes[..] } else { &[] };
-        Ok(self.after_announcements(conn, |link, ctx| {
+        Ok(self.after_commit(conn, index, |link, ctx| {
             let unsuback = UnsubAck { packet_id, properties: Properties::EMPTY, codes };
             link.push(&Packet::UnsubAck(unsuback), ctx);
         }))
@@ -295,6 +296,7 @@ impl<I: Io<Handover>> Shard<I> {
             scans.forget(|sub| gone.binary_search(&sub).is_ok());
         }
         session.count(&mut self.local.memory);
+        self.touch_session(index);
     }
 
     /// Ends subscriptions that are not allowed any more.

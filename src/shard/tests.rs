@@ -78,6 +78,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         fan_out_at_once: 1,
         tick_deliveries: 100,
         route_key_mask: u64::MAX,
+        store: None,
     })
 }
 

@@ -146,6 +146,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut removed = Vec::new();
         self.retained.expire(self.local.now, RETAINED_SWEEP_STEPS, &mut removed);
         self.local.counters.expired_messages += removed.len() as u64;
+        removed.iter().for_each(|message| self.forget_retained(message.topic()));
         if self.retained.expiring() > 0 {
             self.expect_sweep();
         }

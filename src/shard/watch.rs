@@ -137,7 +137,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let Some(c) = self.local.conns.get(conn) else { return };
         let (peer, version, keep_alive_s) = (c.peer(), c.link.version, c.keep_alive_s);
-        let (clean_start, bridge) = (c.clean_start, c.bridge);
+        let super::connection::Asked { clean_start, bridge } = c.asked();
         let username = self.username(index);
         let what = What::Connected { username, version, keep_alive_s, clean_start, session_present, bridge };
         self.note(&self.name(index), peer, what);

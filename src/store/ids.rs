@@ -22,6 +22,11 @@ impl Ids {
         Ids { next: starts << (COUNT_BITS + SHARD_BITS) | shard << COUNT_BITS | 1 }
     }
 
+    /// The number of this start of the store.
+    pub fn start(&self) -> u64 {
+        self.next >> (COUNT_BITS + SHARD_BITS)
+    }
+
     /// The next one; never 0.
     pub fn issue(&mut self) -> u64 {
         let id = self.next;

@@ -84,6 +84,11 @@ impl Link {
         self.weight
     }
 
+    /// Whether the batch of this tick will be handed over with the next [`Link::flush`].
+    pub fn has_room(&mut self) -> bool {
+        self.out.room() > 0
+    }
+
     /// Hands everything over that the ring has room for, and wakes the store. Once per tick.
     pub fn flush(&mut self) {
         if !self.changes.is_empty() && self.out.room() > 0 {

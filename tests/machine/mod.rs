@@ -10,8 +10,10 @@ pub mod kernel;
 pub mod net;
 pub mod node;
 pub mod random;
+pub mod store;
 pub mod trace;
 
 pub use net::{Faults, Leave, SocketId, Wire};
 pub use node::{Build, Machine};
 pub use random::Random;
+pub use store::Disk;

@@ -167,6 +167,18 @@ impl Wire {
         Wire { now: 1_000, faults, random, sockets: Vec::new(), backlogs }
     }
 
+    /// The server's machine is gone with all its connections; another one has so many shards.
+    pub fn crash(&mut self, shards: usize) {
+        let now = self.now;
+        self.backlogs = (0..shards).map(|_| VecDeque::new()).collect();
+        for socket in self.sockets.iter_mut().filter(|socket| socket.closed.is_none()) {
+            socket.closed = Some(true);
+            socket.up.discard();
+            socket.down.discard();
+            socket.down.end(now);
+        }
+    }
+
     fn delay(&mut self) -> u64 {
         let max = self.faults.delay_ms_max;
         // Mostly quick, so that something happens at all.

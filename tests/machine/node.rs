@@ -7,15 +7,19 @@ use super::driver::{Meanwhile, Others, SimIo};
 use super::kernel::{Net, SharedNet};
 use super::net::Wire;
 use super::random::Random;
+use super::store::Disk;
 use super::trace;
 use ringmq::io::ListenSpec;
 use ringmq::map::Keyed;
 use ringmq::mesh::mesh_sized;
 use ringmq::session::Options;
 use ringmq::shard::{Command, Parts, Shard};
+use ringmq::store::MemoryEngine;
 use ringmq::time::Moment;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 /// What a machine is made of.
@@ -39,6 +43,8 @@ pub struct Node {
     /// `None`: it is awake.
     pub deadline: Option<Moment>,
     commands: Sender<Command>,
+    /// Rung by the store.
+    bell: Option<Arc<AtomicBool>>,
 }
 
 /// All shards and the network.
@@ -47,16 +53,76 @@ pub struct Machine {
     /// Shared with the drivers, which let one tick within another's tick.
     pub nodes: Rc<Vec<RefCell<Node>>>,
     others: Others,
+    /// What is kept, where anything is.
+    pub disk: Option<Disk>,
 }
 
 impl Machine {
     pub fn new(build: &Build, wire: Wire) -> Machine {
+        Machine::with_disk(build, wire, None)
+    }
+
+    /// Shards that keep what is to be kept in this engine, and have what was kept in it before.
+    pub fn with_disk(build: &Build, wire: Wire, engine: Option<MemoryEngine>) -> Machine {
         let net = Rc::new(RefCell::new(Net::new(build.shards, wire)));
         let others = Others::default();
-        let nodes = Rc::new(nodes(build, &net, &others));
+        let (disk, parts) = match engine {
+            None => (None, Vec::new()),
+            Some(engine) => {
+                let (disk, parts) = Disk::open(engine, &Keyed::new(build.seed), build.shards);
+                (Some(disk), parts)
+            }
+        };
+        let nodes = Rc::new(nodes(build, &net, &others, disk.as_ref(), parts));
+        let machine = Machine { net, nodes, others, disk };
+        machine.open();
         let random = RefCell::new(Random::new(build.seed, 6));
-        others.replace(Some(Box::new(Interrupter { nodes: Rc::downgrade(&nodes), random })));
-        Machine { net, nodes, others }
+        machine.others.replace(Some(Box::new(Interrupter { nodes: Rc::downgrade(&machine.nodes), random })));
+        machine
+    }
+
+    /// Listeners open once every shard knows what the others restored.
+    fn open(&self) {
+        let replies: Vec<_> = self.nodes.iter().map(|_| channel()).collect();
+        for (node, (reply, _)) in self.nodes.iter().zip(&replies) {
+            let reply = reply.clone();
+            node.borrow().commands.send(Command::Ready { reply }).expect("the shard holds the other end");
+        }
+        let mut ready = vec![false; replies.len()];
+        while !ready.iter().all(|ready| *ready) {
+            for (shard, (_, answers)) in replies.iter().enumerate() {
+                self.tick(shard);
+                ready[shard] |= answers.try_recv().is_ok();
+            }
+            self.step_disk();
+        }
+        let (reply, _) = channel();
+        let addr = "127.0.0.1:1883".parse().expect("an address");
+        let spec = ListenSpec::new(addr, 1_024);
+        self.order(|| Command::Listen { spec: spec.clone(), reply: reply.clone() });
+    }
+
+    /// The store takes, commits and answers what is there.
+    pub fn step_disk(&self) {
+        if let Some(disk) = &self.disk {
+            disk.step(self.now());
+        }
+    }
+
+    /// Whether the store has something to do.
+    pub fn is_disk_runnable(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_runnable(self.now()))
+    }
+
+    /// The process is gone. What is left: the network, and what was committed.
+    pub fn crash(self) -> (Wire, Option<MemoryEngine>) {
+        self.others.replace(None);
+        let mut machine = self;
+        let engine = machine.disk.take().map(Disk::crash);
+        let net = Rc::clone(&machine.net);
+        drop(machine);
+        let net = Rc::try_unwrap(net).expect("the drivers are gone").into_inner();
+        (net.wire, engine)
     }
 
     /// Something else happens in the middle of ticks from now on.
@@ -80,6 +146,9 @@ impl Machine {
             return false;
         }
         let Some(deadline) = node.deadline else { return true };
+        if self.disk.as_ref().is_some_and(|disk| disk.rings(shard)) {
+            return true;
+        }
         deadline.0 <= now || self.net.borrow().next_due(shard).is_some_and(|due| due <= now)
     }
 
@@ -97,7 +166,8 @@ impl Machine {
             .filter_map(|n| n.borrow().deadline.filter(|_| !n.borrow().shard.is_stopped()))
             .filter(|d| *d != Moment::NEVER)
             .map(|d| d.0);
-        drivers.chain(timers).min()
+        let disk = self.disk.as_ref().and_then(Disk::due);
+        drivers.chain(timers).chain(disk).min()
     }
 
     /// The operator tells all shards something.
@@ -145,6 +215,9 @@ impl Node {
         if self.shard.is_stopped() {
             return;
         }
+        if let Some(bell) = &self.bell {
+            bell.store(false, Ordering::Relaxed);
+        }
         self.shard.work(self.deadline);
         self.deadline = self.shard.prepare();
         let (_, leased) = self.net.borrow().kernels[self.me].held();
@@ -173,15 +246,18 @@ impl Meanwhile for Interrupter {
     }
 }
 
-fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> {
+fn nodes(
+    build: &Build,
+    net: &SharedNet,
+    others: &Others,
+    disk: Option<&Disk>,
+    parts: Vec<ringmq::shard::Disk>,
+) -> Vec<RefCell<Node>> {
+    let mut parts = parts.into_iter();
     let meshes = mesh_sized(build.shards, build.rings.0, build.rings.1);
     let mut random = Random::new(build.seed, 5);
     let node = |(me, mesh)| {
         let (commands, inbox) = channel();
-        let (reply, _) = channel();
-        let addr = "127.0.0.1:1883".parse().expect("an address");
-        let spec = ListenSpec::new(addr, 1_024);
-        commands.send(Command::Listen { spec, reply }).expect("the shard holds the other end");
         let mut shard = Shard::new(Parts {
             io: SimIo { net: Rc::clone(net), me, others: Rc::clone(others) },
             mesh,
@@ -198,11 +274,13 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             fan_out_at_once: build.fan_out_at_once,
             tick_deliveries: build.tick_deliveries,
             route_key_mask: build.route_key_mask,
+            store: parts.next(),
         });
         let deadline = shard.prepare();
         shard.work(deadline);
         let deadline = shard.prepare();
-        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands })
+        let bell = disk.map(|disk| disk.bell(me));
+        RefCell::new(Node { shard, net: Rc::clone(net), me, deadline, commands, bell })
     };
     meshes.into_iter().enumerate().map(node).collect()
 }

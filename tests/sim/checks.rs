@@ -45,8 +45,8 @@ impl World {
         self.machine.nodes.iter().enumerate().flat_map(of).collect()
     }
 
-    fn ledger(&self) -> Ledger {
-        let mut all = Ledger::default();
+    pub fn ledger(&self) -> Ledger {
+        let mut all = self.past.clone();
         self.machine.nodes.iter().for_each(|n| all.merge(n.borrow().shard.inspect().ledger));
         all
     }

@@ -181,4 +181,5 @@ const MUST_REACH: &[&str] = &[
     "server disconnected us",
     "drain",
     "16 shards",
+    "crash",
 ];

@@ -53,6 +53,8 @@ pub struct Plan {
     /// Chances in 1000 that a scene is played after an action.
     pub scenes: u32,
     pub payload_max: u64,
+    /// Sessions and retained messages are kept, and the broker crashes so often in 10,000 steps.
+    pub crashes: Option<u32>,
     /// What is published to.
     pub topics: Vec<&'static str>,
 }
@@ -71,7 +73,13 @@ impl Plan {
         let rings = r.pick(&[(4, 4), (4, 4), (8, 8), (2, 2), (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES)]);
         let version =
             |r: &mut Random| r.pick(&[Version::V5, Version::V5, Version::V5, Version::V311, Version::V31]);
-        let options = options(r);
+        let mut options = options(r);
+        let crashes = seed.is_multiple_of(2).then(|| Random::new(seed, 7).pick(&[0, 10, 30, 100]));
+        if crashes.is_some() && options.queue_full == QueueFull::Disconnect {
+            // Who fills its own queue is disconnected before it is told that its messages are kept, and sends them
+            // again for ever.
+            options.queue_full = QueueFull::DropOldest;
+        }
         let clients = r.range(3, 9) as usize;
         let profiles = (0..clients)
             .map(|at| {
@@ -125,6 +133,7 @@ impl Plan {
             retain: r.pick(&[0, 300, 700]),
             scenes: r.pick(&[0, 40, 120]),
             payload_max: r.pick(&[30, 120, 2_000]),
+            crashes,
             topics: match r.below(6) {
                 0 => vec!["r/1"],
                 1 => vec!["r/1", "t/a", "s/0"],

@@ -165,6 +165,7 @@ impl World {
         if let Some(shard) = self.shard_of(client).filter(|s| self.is_runnable(*s)) {
             self.tick(shard);
         }
+        self.machine.step_disk();
     }
 
     /// A client and the shard that serves it have turns until `done`.

@@ -9,7 +9,8 @@ use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::{note, trace};
-use ringmq::stats::Memory;
+use ringmq::stats::{Ledger, Memory};
+use ringmq::store::MemoryEngine;
 use std::rc::Rc;
 
 /// Steps of the scheduler before a run counts as one that does not come to rest.
@@ -29,6 +30,24 @@ pub struct World {
     choices: Random,
     pub steps: u64,
     pub settling: bool,
+    /// What the runs before the last crash dropped.
+    pub past: Ledger,
+}
+
+/// Starts the broker.
+fn boot(plan: &Rc<Plan>, wire: Wire, engine: Option<MemoryEngine>, stage: &Stage) -> Machine {
+    let build = Build {
+        seed: plan.seed,
+        shards: plan.shards,
+        rings: plan.rings,
+        options: plan.options.clone(),
+        fan_out_at_once: plan.fan_out_at_once,
+        tick_deliveries: plan.tick_deliveries,
+        route_key_mask: plan.route_key_mask,
+    };
+    let machine = Machine::with_disk(&build, wire, engine);
+    machine.interrupt_with(Box::new(Gap::new(&machine.nodes, stage, plan)));
+    machine
 }
 
 impl World {
@@ -36,18 +55,8 @@ impl World {
         let plan = Rc::new(Plan::new(seed));
         note!("{plan:#?}");
         let wire = Wire::new(plan.shards, plan.faults.clone(), Random::new(seed, 2));
-        let build = Build {
-            seed: plan.seed,
-            shards: plan.shards,
-            rings: plan.rings,
-            options: plan.options.clone(),
-            fan_out_at_once: plan.fan_out_at_once,
-            tick_deliveries: plan.tick_deliveries,
-            route_key_mask: plan.route_key_mask,
-        };
-        let machine = Machine::new(&build, wire);
         let stage = Stage::default();
-        machine.interrupt_with(Box::new(Gap::new(&machine.nodes, &stage, &plan)));
+        let machine = boot(&plan, wire, plan.crashes.map(|_| MemoryEngine::new()), &stage);
         let mut world = World {
             machine,
             stage,
@@ -57,6 +66,7 @@ impl World {
             choices: Random::new(seed, 4),
             steps: 0,
             settling: false,
+            past: Ledger::default(),
             plan,
         };
         world.oracle.may_refuse = world.plan.options.queue_full == ringmq::session::QueueFull::Reject;
@@ -88,6 +98,14 @@ impl World {
         let mut actions = self.plan.actions;
         while actions > 0 {
             self.step_begins();
+            if let Some(often) = self.plan.crashes {
+                if self.scheduler.chance(300) {
+                    self.machine.step_disk();
+                }
+                if self.scheduler.below(10_000) < often as usize {
+                    self.crash();
+                }
+            }
             match self.scheduler.below(100) {
                 0..50 => self.tick_any(),
                 50..74 => {
@@ -116,6 +134,29 @@ impl World {
         if self.plan.retain > 0 {
             ["r/1", "r/2", "t/a", "r/1/deep"].into_iter().for_each(|topic| self.race(topic));
         }
+    }
+
+    /// The process is gone, and what was not committed with it. Another one with another number of shards opens what
+    /// is left; everybody notices.
+    pub fn crash(&mut self) {
+        note!("---- crash");
+        trace::reached("crash");
+        self.past = self.ledger();
+        self.oracle.crash();
+        for at in 0..self.clients.len() {
+            if let Some(link) = &mut self.clients[at].link {
+                // Nobody promised it.
+                link.will = None;
+            }
+            self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
+        }
+        let shards = self.scheduler.pick(&[1, 2, 3, 4]);
+        self.plan = Rc::new(Plan { shards, slow: None, ..Plan::clone(&self.plan) });
+        let nobody = Wire::new(1, self.plan.faults.clone(), Random::new(self.plan.seed, 8));
+        let empty = boot(&Rc::new(Plan { shards: 1, ..Plan::clone(&self.plan) }), nobody, None, &self.stage);
+        let (mut wire, engine) = std::mem::replace(&mut self.machine, empty).crash();
+        wire.crash(shards);
+        self.machine = boot(&self.plan, wire, engine, &self.stage);
     }
 
     pub fn step_begins(&mut self) {
@@ -227,6 +268,10 @@ impl World {
                     ran = true;
                 }
             }
+            if self.machine.is_disk_runnable() {
+                self.machine.step_disk();
+                ran = true;
+            }
             for at in 0..self.clients.len() {
                 let now = self.now();
                 let due = self.clients[at].next_due(&self.machine.net.borrow().wire);
@@ -334,5 +379,10 @@ impl World {
             );
         }
         self.machine.expect_nothing_held();
+        if let Some(disk) = &self.machine.disk {
+            let figures = disk.figures();
+            let kept = (figures.sessions, figures.queues, figures.bodies);
+            assert_eq!(kept, (0, 0, 0), "the store keeps sessions, queues or bodies");
+        }
     }
 }

@@ -100,6 +100,7 @@ impl World {
                 fan_out_at_once: 2,
                 tick_deliveries: 50,
                 route_key_mask: u64::MAX,
+                store: None,
             });
             Node { deadline: shard.prepare(), shard, _commands }
         });
