@@ -192,11 +192,15 @@ impl<I: Io<Handover>> Shard<I> {
             let forgotten = (held - incoming.len()) as u64;
             self.local.counters.qos2_forgotten += forgotten;
             self.local.gauges.inflight_in -= forgotten;
-            let unsure = self.is_unsure(index, id);
             self.drop_late(index, late);
             match arrival {
                 Arrival::New => {}
-                Arrival::Again if unsure => {}
+                Arrival::Again if self.is_unsure(index, id) => {
+                    if !p.dup {
+                        // Refused when it came again: its client has given it up, and this is another one.
+                        self.give_up_unsure(index, id);
+                    }
+                }
                 Arrival::Again => return Ok(self.acknowledge_again(conn, index, p, id)),
                 Arrival::TooMany => {
                     self.local.counters.qos2_refused += 1;
@@ -238,10 +242,8 @@ impl<I: Io<Handover>> Shard<I> {
                 Ok(Next::Wait)
             }
             Routed::Full => {
-                if let Some((index, id)) = message {
-                    self.give_up_unsure(index, id);
-                }
-                Ok(self.refuse_full(conn, p))
+                let again = message.is_some_and(|(index, id)| self.is_unsure(index, id));
+                Ok(self.refuse_full(conn, p, again))
             }
             Routed::Done { any, fan_out, op } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
@@ -303,13 +305,15 @@ impl<I: Io<Handover>> Shard<I> {
         Next::Go
     }
 
-    /// A route is full and the operator wants publishers to know (D9: `reject`).
-    fn refuse_full(&mut self, conn: Conn, p: &Publish) -> Next {
+    /// A route is full and the operator wants publishers to know (D9: `reject`). `again`: some may have the message
+    /// from before a crash, so it waits as one of a 3.x client does: were it refused, and the broker crashed once more
+    /// before its client knows, nobody could tell any more who has it.
+    fn refuse_full(&mut self, conn: Conn, p: &Publish, again: bool) -> Next {
         let now = self.local.now;
         let wait_s = u64::from(self.local.options.reject_wait_s);
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
         let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
-        if c.link.version == Version::V5 {
+        if c.link.version == Version::V5 && !again {
             return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full", 0);
         }
         let until = c.full_until.unwrap_or_else(|| Near::new(now.plus_s(wait_s)));
