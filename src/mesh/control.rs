@@ -117,6 +117,8 @@ pub struct HandOn {
     pub owner: (ShardId, u64),
     /// As [`Envelope::number`].
     pub number: u64,
+    /// The stored queue that it leaves, and its place there; 0: it was in none. Whoever stores it notes that.
+    pub from: (u64, u64),
 }
 
 /// A published message for one target shard, which matches its own subscribers again.

@@ -15,7 +15,6 @@ use crate::io::{Conn, Io, ShardId};
 use crate::limits::PENDING_ACKS_MAX;
 use crate::map::Slot;
 use crate::message::QoS;
-use crate::session::Stored;
 use crate::store::Change;
 use std::collections::VecDeque;
 
@@ -36,8 +35,8 @@ enum End {
         /// Session and packet identifier of a QoS 2 message.
         message: Option<(u32, PacketId)>,
     },
-    /// A stored message is with somebody else.
-    Moved(Stored),
+    /// The message at this place of this queue is with somebody else.
+    Moved((u64, u64)),
     /// Another shard is told.
     Relay(ShardId, u64),
 }
@@ -80,8 +79,8 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// An operation that frees a stored message once somebody else has it.
-    pub(super) fn begin_move(&mut self, stored: Stored) -> u64 {
-        self.begin_op(1, End::Moved(stored))
+    pub(super) fn begin_move(&mut self, from: (u64, u64)) -> u64 {
+        self.begin_op(1, End::Moved(from))
     }
 
     /// An operation that answers another shard's ticket.
@@ -109,7 +108,7 @@ impl<I: Io<Handover>> Shard<I> {
         keeper.ops.remove(slot.index);
         match end {
             End::Relay(to, ticket) => keeper.settle(to, ticket),
-            End::Moved(stored) => self.local.done.push(stored),
+            End::Moved(from) => keeper.end_move(from),
             End::Ack { conn, .. } => {
                 let line = keeper.acks.get_mut(&conn.index).filter(|acks| acks.conn == conn);
                 let Some(acks) = line else { return true };

@@ -115,6 +115,11 @@ pub(super) fn released_key(queue: u64, seq: u64) -> Box<str> {
     format!("r{queue:x}.{seq:x}").into()
 }
 
+/// The name of the note that a message was moved from a place of a queue into another one.
+fn moved_key((queue, seq): (u64, u64)) -> Box<str> {
+    format!("m{queue:x}.{seq:x}").into()
+}
+
 impl Keeper {
     pub fn new(link: Link, ids: Ids, day: Day, shards: usize) -> Keeper {
         Keeper {
@@ -202,6 +207,12 @@ impl Keeper {
     /// Whether a session has the message that is delivered, from before a crash.
     pub fn has(&self, index: u32) -> bool {
         self.sessions.get(&index).is_some_and(|kept| self.once.has(kept.id))
+    }
+
+    /// Whoever took over a stored message has stored it: it leaves its old queue, and nobody needs the note of that.
+    pub fn end_move(&mut self, from: (u64, u64)) {
+        self.put(Change::Pop { queue: from.0, seq: from.1 });
+        self.put(Change::DropMeta { key: moved_key(from) });
     }
 
     /// A session has changed.
@@ -383,6 +394,13 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn touch_session(&mut self, index: u32) {
         if let Some(keeper) = &mut self.local.keeper {
             keeper.touch(index);
+        }
+    }
+
+    /// What is stored here now may be in another queue still, which a crash would leave it in: noted with it.
+    pub(super) fn note_moved(&mut self, from: (u64, u64)) {
+        if let (Some(keeper), true) = (&mut self.local.keeper, from != (0, 0)) {
+            keeper.put(Change::PutMeta { key: moved_key(from), bytes: Box::default() });
         }
     }
 

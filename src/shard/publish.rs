@@ -403,7 +403,15 @@ impl<I: Io<Handover>> Shard<I> {
         let tried = 1 << self.me;
         self.extend_op(owner.1, 1);
         let message = carried.share();
-        self.place(Box::new(crate::mesh::HandOn { message, group, tried, offline: false, owner, number }));
+        self.place(Box::new(crate::mesh::HandOn {
+            message,
+            group,
+            tried,
+            offline: false,
+            owner,
+            number,
+            from: (0, 0),
+        }));
     }
 
     /// Delivers to local subscribers; true when that goes on in later ticks.
@@ -516,6 +524,7 @@ impl<I: Io<Handover>> Shard<I> {
                         offline: false,
                         owner,
                         number,
+                        from: (0, 0),
                     }));
                 }
             }
@@ -553,7 +562,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// One fan-out of our own at a time: each holds its targets.
     fn try_own(&mut self, message: &Message) -> bool {
-        if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
+        // What others see of it is not to be on the disk before what is written of it here.
+        let unwritable = self.local.keeper.as_mut().is_some_and(|keeper| !keeper.has_room());
+        if unwritable || self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return false;
         }
         match self.route(&mut Carried::kept(message), Origin::Own, None) {

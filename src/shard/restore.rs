@@ -88,12 +88,13 @@ pub fn load(
             Ok(message) => all[keyed.home(topic, shards)].retained.push(message),
             Err(e) => tracing::error!("the retained message of {topic} is lost: {e}"),
         },
-        store::Kept::Meta { key, bytes } if key.starts_with(['i', 'r', 't']) => {
+        store::Kept::Meta { key, bytes } if key.starts_with(['i', 'r', 't', 'm']) => {
             notes.push((key.into(), bytes.into()));
         }
         store::Kept::Meta { .. } => {}
     })?;
     let (takers, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|(key, _)| key.starts_with('t'));
+    let (moves, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|(key, _)| key.starts_with('m'));
     for (key, bytes) in notes {
         if take_note(&key, &bytes, &mut sessions).is_none() {
             all[0].garbage.push(Change::DropMeta { key });
@@ -119,12 +120,28 @@ pub fn load(
             None => all[0].garbage.push(Change::DropSession { id: queue }),
         }
     }
+    for (key, _) in moves {
+        // It is in another queue, too, which the crash came before it had left.
+        if let Some((queue, seq)) = place_of(&key) {
+            if let Some(session) = sessions.get_mut(&queue) {
+                session.entries.retain(|(at, _)| *at != seq);
+            }
+            all[0].garbage.push(Change::Pop { queue, seq });
+        }
+        all[0].garbage.push(Change::DropMeta { key });
+    }
     for (_, session) in sessions {
         all[keyed.home(&session.record.client_id, shards)].sessions.push(session);
     }
     // In the order in which they were made, so that runs are alike.
     all.iter_mut().for_each(|restored| restored.sessions.sort_unstable_by_key(|session| session.id));
     Ok(all)
+}
+
+/// The queue and the place that a note is about.
+fn place_of(key: &str) -> Option<(SessionId, u64)> {
+    let (queue, seq) = key.get(1..)?.split_once('.')?;
+    Some((SessionId::from_str_radix(queue, 16).ok()?, u64::from_str_radix(seq, 16).ok()?))
 }
 
 /// Gives a note to its session; `None` where there is none.

@@ -9,7 +9,7 @@ use crate::limits::{OVERFLOW_BACKGROUND_MAX, TICK_CLEANUPS_MAX, TIMER_HORIZON_MS
 use crate::mesh::{Control, HandOn};
 use crate::message::Message;
 use crate::router::Wanted;
-use crate::session::{Carried, Delivery, Options, QueueFull, Stored};
+use crate::session::{Carried, Delivery, Options, QueueFull};
 use crate::stats::LossCause;
 use crate::time::Moment;
 use crate::trie::{GroupId, Removed};
@@ -284,9 +284,9 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Gives a message of a share group to another member: here or on another shard, one that is connected
     /// before one that is not. `tried` are the shards that had none.
-    fn hand_on(&mut self, delivery: Delivery, owner: (ShardId, u64)) {
+    fn hand_on(&mut self, delivery: Delivery, from: (u64, u64), owner: (ShardId, u64)) {
         let (message, group) = (delivery.message, delivery.group);
-        self.place(Box::new(HandOn { message, group, tried: 0, offline: false, owner, number: 0 }));
+        self.place(Box::new(HandOn { message, group, tried: 0, offline: false, owner, number: 0, from }));
     }
 
     /// Gives what a session had of share groups to other members. Where it is stored, it stays so until it is
@@ -294,11 +294,12 @@ impl<I: Io<Handover>> Shard<I> {
     fn hand_on_all(&mut self, index: u32, shared: Vec<Delivery>) {
         let queue = self.local.keeper.as_ref().and_then(|k| k.sessions.get(&index)).map_or(0, |kept| kept.id);
         for delivery in shared {
-            let mut op = 0;
+            let (mut op, mut from) = (0, (0, 0));
             if delivery.seq != 0 && queue != 0 {
-                op = self.begin_move(Stored { queue, seq: delivery.seq, released: false });
+                from = (queue, delivery.seq);
+                op = self.begin_move(from);
             }
-            self.hand_on(delivery, (self.me, op));
+            self.hand_on(delivery, from, (self.me, op));
         }
     }
 
@@ -354,10 +355,14 @@ impl<I: Io<Handover>> Shard<I> {
     /// Delivers to a local member, one that is connected first: it may have come back meanwhile.
     fn deliver_handed_on(&mut self, group: GroupId, on: &HandOn) -> bool {
         let mut carried = Carried::kept(&on.message);
+        let writes = self.writes();
         let before = self.begin_taking(on.number);
         let delivered = self.deliver_member(group, &mut carried, Wanted::Online)
             || (on.offline && self.deliver_member(group, &mut carried, Wanted::Offline));
         self.end_taking(before);
+        if self.writes() != writes {
+            self.note_moved(on.from);
+        }
         if delivered {
             self.settle_owner(on.owner);
         }

@@ -103,6 +103,8 @@ impl Change {
 pub struct Batch {
     /// Its number: 1, 2, … per shard and start. It is the ticket of everything in it.
     pub number: u64,
+    /// Its place among the batches of all shards: larger than that of any batch from which something in it followed.
+    pub order: u64,
     /// In order.
     pub changes: Vec<Change>,
 }

@@ -6,6 +6,7 @@
 
 use super::change::{Batch, Change, Entries, Read, State};
 use crate::limits::{RING_ENTRY_BYTES, STORE_RING_ENTRIES};
+use crate::sync::Sequence;
 use crate::sync::spsc::{Consumer, Producer, ring};
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,6 +40,7 @@ const _: () = assert!(size_of::<Request>() <= RING_ENTRY_BYTES && size_of::<Answ
 
 /// The shard's end.
 pub struct Link {
+    order: Sequence,
     out: Producer<Request>,
     answers: Consumer<Answer>,
     bell: Bell,
@@ -92,7 +94,8 @@ impl Link {
     /// Hands everything over that the ring has room for, and wakes the store. Once per tick.
     pub fn flush(&mut self) {
         if !self.changes.is_empty() && self.out.room() > 0 {
-            let batch = Batch { number: self.handed_over + 1, changes: std::mem::take(&mut self.changes) };
+            let (number, order) = (self.handed_over + 1, self.order.next());
+            let batch = Batch { number, order, changes: std::mem::take(&mut self.changes) };
             if self.out.push(Request::Batch(batch)).is_ok() {
                 self.handed_over += 1;
                 self.weight = 0;
@@ -141,7 +144,10 @@ impl fmt::Debug for Link {
 
 /// The store's end of one shard.
 pub struct Port {
+    order: Sequence,
     inbound: Consumer<Request>,
+    /// The first batch that is not taken yet.
+    front: Option<Batch>,
     out: Producer<Answer>,
     bell: Bell,
     /// Answers that the ring had no room for.
@@ -154,8 +160,26 @@ pub struct Port {
 }
 
 impl Port {
-    pub(super) fn next(&mut self) -> Option<Request> {
-        self.inbound.pop()
+    /// Where the batch that comes next stands among those of all shards. What is asked before it is noted.
+    pub(super) fn order(&mut self) -> Option<u64> {
+        while self.front.is_none() {
+            match self.inbound.pop()? {
+                Request::Batch(batch) => self.front = Some(batch),
+                Request::Read(read) => self.reads.push_back(read),
+            }
+        }
+        self.front.as_ref().map(|batch| batch.order)
+    }
+
+    /// The batch that comes next.
+    pub(super) fn next(&mut self) -> Option<Batch> {
+        self.order()?;
+        self.front.take()
+    }
+
+    /// All batches with a place below this one can be seen, see [`Sequence::horizon`].
+    pub(super) fn horizon(&self) -> u64 {
+        self.order.horizon()
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {
@@ -177,7 +201,7 @@ impl Port {
 
     /// Whether nothing is there to be taken: a fresh look.
     pub(super) fn is_empty(&self) -> bool {
-        self.inbound.is_empty()
+        self.front.is_none() && self.inbound.is_empty()
     }
 }
 
@@ -188,17 +212,18 @@ impl fmt::Debug for Port {
     }
 }
 
-/// Both ends for one shard. `to_store` wakes the store's thread, `to_shard` the shard's; both may be called when
-/// it is awake.
-pub fn link(to_store: Bell, to_shard: Bell) -> (Link, Port) {
-    link_sized(to_store, to_shard, STORE_RING_ENTRIES)
+/// Both ends for one shard. `order` is that of all shards; `to_store` wakes the store's thread, `to_shard` the shard's;
+/// both may be called when it is awake.
+pub fn link(order: &Sequence, to_store: Bell, to_shard: Bell) -> (Link, Port) {
+    link_sized(order, to_store, to_shard, STORE_RING_ENTRIES)
 }
 
 /// As [`link`], with rings of this size (a power of two): a simulation fills small ones often.
-pub fn link_sized(to_store: Bell, to_shard: Bell, entries: usize) -> (Link, Port) {
+pub fn link_sized(order: &Sequence, to_store: Bell, to_shard: Bell, entries: usize) -> (Link, Port) {
     let (requests_out, requests_in) = ring(entries);
     let (answers_out, answers_in) = ring(entries);
     let link = Link {
+        order: order.clone(),
         out: requests_out,
         answers: answers_in,
         bell: to_store,
@@ -210,7 +235,9 @@ pub fn link_sized(to_store: Bell, to_shard: Bell, entries: usize) -> (Link, Port
         state: State::Ok,
     };
     let port = Port {
+        order: order.clone(),
         inbound: requests_in,
+        front: None,
         out: answers_out,
         bell: to_shard,
         overflow: VecDeque::new(),

@@ -8,6 +8,8 @@
 //!
 //! Invariants:
 //! - A batch is answered once all of it is committed; batches of a shard are answered in order.
+//! - What is committed is a prefix of what all shards handed over, in the order in which they did: never an effect
+//!   without its cause on another shard.
 //! - What a commit refused stays here, in order, until one succeeds: nothing is skipped.
 //! - A read shows what is committed, and holds all that its shard had put before it; while the store is read-only
 //!   it shows what was committed before, and [`Entries::through`] says so.
@@ -35,7 +37,6 @@ pub use memory::MemoryEngine;
 use crate::limits::{STORE_GROUP_BYTES_MAX, STORE_RETRY_MS, STORE_RING_RETRY_MS, STORE_TIDY_COMMITS};
 use crate::time::Moment;
 use group::Group;
-use link::Request;
 
 /// The store's side of all links: what its thread runs, without a thread or a clock of its own.
 #[derive(Debug)]
@@ -62,7 +63,13 @@ impl<E: Engine> Store<E> {
     /// Takes what is there, commits it, answers. Returns when to call it again, whether or not the bell rings
     /// before: now (`Moment` 0), some time later, or [`Moment::NEVER`].
     pub fn step(&mut self, now: Moment) -> Moment {
-        self.take();
+        self.step_with(now, || ())
+    }
+
+    /// As [`Store::step`]. `meanwhile` is called between two looks at what shards share with it, and does nothing but
+    /// in a simulation, where the shards go on in it.
+    pub fn step_with(&mut self, now: Moment, meanwhile: impl FnMut()) -> Moment {
+        self.take(meanwhile);
         if self.retry <= now {
             self.commit(now);
         }
@@ -107,19 +114,23 @@ impl<E: Engine> Store<E> {
         self.engine
     }
 
-    fn take(&mut self) {
-        for port in &mut self.ports {
-            while self.group.weight() < STORE_GROUP_BYTES_MAX {
-                match port.next() {
-                    Some(Request::Batch(batch)) => {
-                        debug_assert_eq!(batch.number, port.taken + 1, "batches come in order");
-                        port.taken = batch.number;
-                        batch.changes.into_iter().for_each(|change| self.group.add(change));
-                    }
-                    Some(Request::Read(read)) => port.reads.push_back(read),
-                    None => break,
-                }
+    /// Takes batches of all shards in their order, up to one that may follow from something that cannot be seen yet.
+    /// So what is committed never lacks what it follows from.
+    fn take(&mut self, mut meanwhile: impl FnMut()) {
+        let horizon = self.ports.first().map_or(0, Port::horizon);
+        while self.group.weight() < STORE_GROUP_BYTES_MAX {
+            let mut first = None;
+            for (at, port) in self.ports.iter_mut().enumerate() {
+                meanwhile();
+                let order = port.order().filter(|order| *order < horizon);
+                first = order.map(|order| (order, at)).into_iter().chain(first).min();
             }
+            let Some((_, at)) = first else { return };
+            let port = &mut self.ports[at];
+            let Some(batch) = port.next() else { return };
+            debug_assert_eq!(batch.number, port.taken + 1, "batches come in order");
+            port.taken = batch.number;
+            batch.changes.into_iter().for_each(|change| self.group.add(change));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The loop between the links and an engine.
 
 use super::*;
+use crate::sync::Sequence;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +17,8 @@ fn bell() -> (Bell, Arc<AtomicUsize>) {
 }
 
 fn pair(shards: usize) -> (Vec<Link>, Store<MemoryEngine>) {
-    let (links, ports) = (0..shards).map(|_| link_sized(bell().0, bell().0, 2)).unzip();
+    let order = Sequence::new();
+    let (links, ports) = (0..shards).map(|_| link_sized(&order, bell().0, bell().0, 2)).unzip();
     (links, Store::new(MemoryEngine::new(), ports))
 }
 
@@ -74,7 +76,7 @@ fn a_full_ring_makes_batches_larger_and_loses_nothing() {
 #[test]
 fn both_sides_are_woken() {
     let ((to_store, store_rung), (to_shard, shard_rung)) = (bell(), bell());
-    let (mut link, port) = link(to_store, to_shard);
+    let (mut link, port) = link(&Sequence::new(), to_store, to_shard);
     let mut store = Store::new(MemoryEngine::new(), vec![port]);
     link.flush();
     assert_eq!(store_rung.load(Ordering::Relaxed), 0, "there is nothing");
@@ -101,7 +103,7 @@ fn what_is_popped_before_it_is_written_is_not_written() {
     links[0].flush();
     let mut group = Group::default();
     for port in &mut store.ports {
-        while let Some(Request::Batch(batch)) = port.next() {
+        while let Some(batch) = port.next() {
             batch.changes.into_iter().for_each(|change| group.add(change));
         }
     }

@@ -13,9 +13,15 @@ impl Sequence {
         Sequence(Arc::new(Padded(AtomicU64::new(1))))
     }
 
-    /// The next number. All that is asked of it is one order of all calls, which a single location has.
+    /// The next number. What was written before this is visible to whoever sees a later number, here or by
+    /// [`Sequence::horizon`].
     pub fn next(&self) -> u64 {
-        self.0.0.fetch_add(1, Ordering::Relaxed)
+        self.0.0.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// All numbers below this one are given out, and what was written before they were is visible.
+    pub fn horizon(&self) -> u64 {
+        self.0.0.load(Ordering::Acquire)
     }
 }
 

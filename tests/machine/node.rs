@@ -105,7 +105,12 @@ impl Machine {
     /// The store takes, commits and answers what is there.
     pub fn step_disk(&self) {
         if let Some(disk) = &self.disk {
-            disk.step(self.now());
+            disk.step(self.now(), || {
+                let go = self.net.borrow_mut().wire.random.chance(250);
+                if let (true, Some(others)) = (go, &*self.others.borrow()) {
+                    others.pass();
+                }
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use ringmq::map::Keyed;
 use ringmq::record::Day;
 use ringmq::shard;
 use ringmq::store::{Bell, Engine, Figures, Ids, MemoryEngine, State, Store, link_sized};
+use ringmq::sync::Sequence;
 use ringmq::time::Moment;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -32,9 +33,10 @@ impl Disk {
         };
         let bell = Arc::new(AtomicBool::new(false));
         let bells: Vec<Arc<AtomicBool>> = restored.iter().map(|_| Arc::default()).collect();
+        let order = Sequence::new();
         let (mut ports, mut parts) = (Vec::new(), Vec::new());
         for ((me, restored), to_shard) in restored.into_iter().enumerate().zip(&bells) {
-            let (link, port) = link_sized(rung(&bell), rung(to_shard), 2);
+            let (link, port) = link_sized(&order, rung(&bell), rung(to_shard), 2);
             ports.push(port);
             let ids = Ids::new(engine.starts(), me as u16);
             parts.push(shard::Disk { link, ids, day: DAY, restored });
@@ -43,9 +45,10 @@ impl Disk {
         (Disk { store, due: Cell::new(Moment(0)), bell, bells }, parts)
     }
 
-    pub fn step(&self, now: u64) {
+    /// `meanwhile`: what other cores do between two looks.
+    pub fn step(&self, now: u64, meanwhile: impl FnMut()) {
         self.bell.store(false, Ordering::Relaxed);
-        self.due.set(self.store.borrow_mut().step(Moment(now)));
+        self.due.set(self.store.borrow_mut().step_with(Moment(now), meanwhile));
     }
 
     pub fn is_runnable(&self, now: u64) -> bool {

@@ -321,7 +321,7 @@ impl Oracle {
         // After a crash a QoS 2 message is routed again, past those who have it. Below QoS 2 it may come again (and
         // at QoS 2 to one that had it below before it subscribed anew), and which member of a share group had it is
         // not kept.
-        let again = m.times > 1 && m.sent < self.crashed;
+        let again = (m.times > 1 || m.will) && m.sent < self.crashed;
         let same = |g: &&Got| same(g) && (!again || got.qos < 2 || g.qos == 2);
         let fresh = before.iter().filter(|g| !g.dup || g.qos == 2).filter(same).count() as u32;
         let is_fresh = !got.dup || got.qos == 2;

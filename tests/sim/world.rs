@@ -231,6 +231,7 @@ impl World {
         for at in (0..self.clients.len()).filter(|at| absent[*at]) {
             self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
         }
+        note!("absent {absent:?}");
         self.gather(&absent);
         self.check_absent();
         let nobody = vec![false; absent.len()];
@@ -282,7 +283,7 @@ impl World {
                         note!("steps client {at} due {due:?}");
                     }
                     self.client(at, |client, cx| client.step(cx));
-                    ran |= !ghosts;
+                    ran |= !ghosts || self.clients[at].ghosts.is_empty();
                 }
             }
             let now = self.now();
