@@ -43,4 +43,5 @@ pub mod config;
 pub mod bench;
 pub mod broker;
 pub mod ctl;
+pub mod storectl;
 pub mod tune;

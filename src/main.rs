@@ -15,6 +15,7 @@ use ringmq::config::{Config, Fault, Sources, document, key_list};
 use ringmq::ctl::{CtlArgs, ctl};
 use ringmq::heap::Allocator;
 use ringmq::log::Log;
+use ringmq::storectl::{StoreArgs, storectl};
 use ringmq::tune::{TuneArgs, tune};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Looks at a running broker and manages it, through its HTTP API.
     Ctl(Box<CtlArgs>),
+    /// Looks at a store, copies it, and saves what can be saved of a damaged one.
+    Store(StoreArgs),
     /// Prints the version.
     Version,
 }
@@ -150,6 +153,7 @@ fn main() -> ExitCode {
         Some(Command::Man) => print(manual().trim_end()),
         Some(Command::Completions { shell }) => print(completions(shell).trim_end()),
         Some(Command::Ctl(arguments)) => ctl(&arguments),
+        Some(Command::Store(arguments)) => storectl(&arguments),
         Some(Command::Version) => print(concat!("ringmq ", env!("CARGO_PKG_VERSION"))),
     }
 }

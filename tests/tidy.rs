@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["session", "router", "desk", "listener"],
     &["shard", "api", "connectors", "log", "notify"],
     &["config"],
-    &["broker", "bench", "ctl", "tune"],
+    &["broker", "bench", "ctl", "storectl", "tune"],
     &["main", "import", "operate", "passwd"],
 ];
 

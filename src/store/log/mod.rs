@@ -141,7 +141,7 @@ impl LogEngine {
             return Err(Fault::new(
                 FaultKind::Damaged,
                 format!(
-                    "the store in {} is damaged: {damage}; a salvage takes what can be read",
+                    "the store in {} is damaged: {damage}; `ringmq store salvage` takes what can be read into a new one",
                     disk.name()
                 ),
             ));
@@ -376,7 +376,8 @@ impl LogEngine {
     fn cannot_copy(&mut self, number: u32, at: u64) -> Fault {
         self.stuck = true;
         let text = format!(
-            "segment {number:010}.log is damaged at {at}: its room is not given back before a salvage"
+            "segment {number:010}.log is damaged at {at}: its room is not given back; stop the broker and use \
+             `ringmq store salvage`"
         );
         Fault::new(FaultKind::Damaged, text)
     }

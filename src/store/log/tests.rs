@@ -139,7 +139,7 @@ fn a_flipped_bit_is_fenced_or_refused() {
             Err(fault) => {
                 refusals += 1;
                 assert_eq!(fault.kind, FaultKind::Damaged);
-                assert!(fault.text.contains("a salvage takes"), "{fault}");
+                assert!(fault.text.contains("ringmq store salvage"), "{fault}");
                 let options = LogOptions { salvage: true, ..SMALL };
                 let engine = LogEngine::on(Box::new(disk.clone()), options).unwrap();
                 let figures = engine.figures();
