@@ -13,7 +13,13 @@ fn ringmq() -> Command {
 }
 
 fn clean(command: &mut Command) {
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Tests run side by side, and each store belongs to one process.
+    command
+        .env_clear()
+        .env("RINGMQ_BROKER_DURABILITY", "off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
 }
 
 /// Runs it to its end. A broker that starts where it should not is ended, so that the test can fail.

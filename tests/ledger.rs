@@ -11,7 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at a surprise")]
 
 use ringmq::broker::Broker;
-use ringmq::config::{Config, IoChoice};
+use ringmq::config::{Config, Durability, IoChoice};
 use ringmq::desk::Ask;
 use ringmq::heap::Allocator;
 use ringmq::stats::{Gauges, Memory};
@@ -19,6 +19,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::c_void;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -94,12 +95,17 @@ impl Bench {
         config.broker.listen = vec!["127.0.0.1:0".parse().unwrap()];
         config.broker.shards = 2;
         config.broker.pin = false;
+        config.broker.durability = Durability::Off;
         config.broker.io = if driver == "epoll" { IoChoice::Epoll } else { IoChoice::Uring };
         config.mqtt.max_subscriptions = 1_000_000;
         config.mqtt.max_retained = 4_000_000;
         config.mqtt.max_retained_bytes = 4 << 30;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Bench { broker: Broker::start(&config, &mut Vec::new()).unwrap(), runtime, epoll: driver == "epoll" }
+        Bench {
+            broker: Broker::start(&config, Path::new("unused"), &mut Vec::new()).unwrap(),
+            runtime,
+            epoll: driver == "epoll",
+        }
     }
 
     fn weigh(&self) -> Weight {

@@ -34,7 +34,9 @@ impl Service {
         command.env_clear().env("NOTIFY_SOCKET", &path);
         command.envs(watchdog_us.map(|us| ("WATCHDOG_USEC", us.to_string())));
         command.args(["--mqtt", "127.0.0.1:0", "--http", "off", "--shards", "2", "--io", io]);
-        command.args(["--set", "broker.pin=false", "--config"]).arg(&config);
+        command
+            .args(["--set", "broker.durability=off", "--set", "broker.pin=false", "--config"])
+            .arg(&config);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it was built");
         let stderr = child.stderr.take().expect("it is piped");
         let (line, log) = channel();

@@ -62,7 +62,14 @@ impl Broker {
         let mut child = std::process::Command::new(program)
             .args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "debug", "--shards", &shards])
             .args(["--io", &args.io, "--set", &room])
-            .args(["--set", "broker.peer_address=false", "--set", "broker.backlog=65535"])
+            .args([
+                "--set",
+                "broker.peer_address=false",
+                "--set",
+                "broker.backlog=65535",
+                "--set",
+                "broker.durability=off",
+            ])
             .arg("--allow-anonymous")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -3,18 +3,21 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
+mod disk;
 mod layers;
 mod listeners;
 mod pulse;
 
+pub use disk::View;
 pub use layers::Watch;
 pub use pulse::Pulse;
 
+use disk::{Disk, Opened};
 use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, open_local};
 
 use crate::api::{Desk, Port};
 use crate::auth::Policy;
-use crate::config::{BrokerOptions, Config, IoChoice};
+use crate::config::{BrokerOptions, Config, Durability, IoChoice};
 use crate::connectors::{Connectors, Question};
 use crate::desk::Ask;
 use crate::io::{
@@ -27,17 +30,21 @@ use crate::limits::{
 use crate::listener::{Entrance, Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
-use crate::shard::{AskLogin, Command, Farewell, Handover, Parts, Shard};
+use crate::shard::{self, AskLogin, Command, Farewell, Handover, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::sync::Gate;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// The folder of the store in the data folder.
+const STORE_FOLDER: &str = "store";
 
 /// The running shards.
 #[derive(Debug)]
@@ -51,6 +58,7 @@ pub struct Broker {
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
     connectors: Connectors,
+    disk: Option<Disk>,
     /// Whom the policy of the start lets do what, in words.
     access: Vec<String>,
     /// Keep other processes from sharing our ports.
@@ -98,14 +106,18 @@ struct Seat {
     policy: Arc<Policy>,
     connectors: Connectors,
     ready: Sender<Result<Taken, String>>,
-    peers: Receiver<Vec<Address<Handover>>>,
+    peers: Receiver<Start>,
 }
+
+/// What a shard starts with: the addresses of all, and its part of what is kept.
+type Start = (Vec<Address<Handover>>, Option<shard::Disk>);
 
 impl Broker {
     /// Starts all shards and opens the listeners. The error is one line that says what to do.
     ///
-    /// `inherited` are sockets that an earlier run left open; those that are listened on are taken out.
-    pub fn start(config: &Config, inherited: &mut Vec<Inherited>) -> Result<Broker, String> {
+    /// `inherited` are sockets that an earlier run left open; those that are listened on are taken out. What is kept is
+    /// in the folder `data_dir`.
+    pub fn start(config: &Config, data_dir: &Path, inherited: &mut Vec<Inherited>) -> Result<Broker, String> {
         let options = &config.broker;
         let listeners = config.all_listeners();
         let wrapping = layers::layers(&listeners)?;
@@ -144,6 +156,10 @@ impl Broker {
         let policy = Arc::new(Policy::load(&config.auth)?);
         let access = policy.describe();
         let connectors = Connectors::start(policy.clone())?;
+        let opened = match options.durability {
+            Durability::On => Some(Opened::open(&data_dir.join(STORE_FOLDER))?),
+            Durability::Off => None,
+        };
         let gather = |chosen: &Chosen| Crew::gather(config, &gates, chosen, &alarm, &policy, &connectors);
         let crew = match gather(&chosen) {
             // The self-test needs less than all shards do.
@@ -154,12 +170,17 @@ impl Broker {
             }
             other => other,
         };
-        let Crew { threads, peers, seats, keyed, day } =
+        let Crew { threads, peers, seats, keyed, driver } =
             crew.map_err(|(Missing::Driver(text) | Missing::Thread(text))| text)?;
         let addresses: Vec<_> = seats.iter().map(|(address, _)| address.clone()).collect();
+        let day = driver.start_of_day();
+        let wakers: Vec<_> = seats.iter().map(|(_, waker)| waker.clone()).collect();
+        let disk = opened.map(|opened| opened.start(driver, &keyed, &wakers, alarm)).transpose()?;
+        let (disk, parts) = disk.unzip();
+        let mut parts = parts.unwrap_or_default().into_iter();
         for peer in peers {
             // A thread that ended in between has raised the alarm.
-            let _ = peer.send(addresses.clone());
+            let _ = peer.send((addresses.clone(), parts.next()));
         }
         let shards: Vec<Handle> = threads
             .into_iter()
@@ -177,10 +198,12 @@ impl Broker {
             failed,
             desk,
             connectors,
+            disk,
             access,
             reservations,
             locals,
         };
+        broker.await_routes();
         broker.tell(|| Command::Layers(wrapping.clone()));
         broker.listen(config, &bridges)?;
         Ok(broker)
@@ -215,6 +238,20 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Waits until each shard knows what the others have restored: then nothing that is published can miss it.
+    fn await_routes(&self) {
+        let (reply, replies) = channel();
+        self.tell(|| Command::Ready { reply: reply.clone() });
+        drop(reply);
+        // Those that are gone have raised the alarm, and let go of their end.
+        replies.iter().for_each(drop);
+    }
+
+    /// What can be seen of the store, where there is one.
+    pub fn store(&self) -> Option<watch::Receiver<View>> {
+        self.disk.as_ref().map(Disk::view)
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
@@ -316,6 +353,9 @@ impl Broker {
             memory.add(&farewell.memory);
             ledger.merge(&farewell.ledger);
         }
+        if let Some(disk) = self.disk {
+            disk.end();
+        }
         tracing::debug!("all shards: {}", pairs(counters.iter()));
         tracing::debug!("memory at the end: total={} {}", memory.total(), pairs(memory.iter()));
         for (cause, count) in ledger.totals().filter(|(_, count)| *count > 0) {
@@ -370,12 +410,12 @@ fn driver_options(options: &BrokerOptions, shards: usize) -> DriverOptions {
 /// The threads of all shards, each with a driver, waiting for the addresses of all.
 struct Crew {
     threads: Vec<(Sender<Command>, JoinHandle<Farewell>)>,
-    peers: Vec<Sender<Vec<Address<Handover>>>>,
+    peers: Vec<Sender<Start>>,
     seats: Vec<(Address<Handover>, Waker)>,
     /// The hash that all shards share.
     keyed: Keyed,
-    /// The time of day at which their clock was 0.
-    day: SystemTime,
+    /// With the clock of all.
+    driver: DriverOptions,
 }
 
 /// What a shard could not have; one line that says what to do.
@@ -446,8 +486,8 @@ impl Crew {
         let text = "a shard ended while it started; the log above says why";
         let missing = match (missing, seats.into_iter().collect::<Option<Vec<_>>>()) {
             (None, Some(seats)) => {
-                let (keyed, day) = (Keyed::new(seed), driver.start_of_day());
-                return Ok(Crew { threads, peers, seats, keyed, day });
+                let keyed = Keyed::new(seed);
+                return Ok(Crew { threads, peers, seats, keyed, driver });
             }
             (missing, _) => missing.unwrap_or_else(|| Missing::Thread(text.into())),
         };
@@ -525,7 +565,7 @@ impl Seat {
         };
         let _ = self.ready.send(Ok((self.me, io.address(), io.waker())));
         drop(self.ready);
-        let Ok(peers) = self.peers.recv() else {
+        let Ok((peers, store)) = self.peers.recv() else {
             alarm.ended = true;
             return nothing();
         };
@@ -547,7 +587,7 @@ impl Seat {
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
             tick_deliveries: TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,
-            store: None,
+            store,
         });
         let farewell = shard.run();
         alarm.ended = true;

@@ -3,7 +3,7 @@
 //! Everything else is made from it: the file, the environment, `--set`, `--help` and `etc/ringmq.toml`.
 
 use super::Config;
-use super::options::{IoChoice, QueueFull, SharedStrategy};
+use super::options::{Durability, IoChoice, QueueFull, SharedStrategy};
 use super::value::{Field, Kind, Value};
 use crate::api::Auth;
 use crate::auth::DenyAction;
@@ -226,6 +226,8 @@ pub const KEYS: &[Key] = keys! {
 
     "broker.data_dir" broker.data_dir RESTART Kind::Path,
         "The folder for what the broker keeps, made when something is kept. Empty: the first of `$STATE_DIRECTORY`, `$XDG_STATE_HOME/ringmq` and `ringmq-data` in the working directory.";
+    "broker.durability" broker.durability RESTART names!(Durability),
+        "Whether what is acknowledged is on the disk: `on` keeps sessions that do not end with their connection, their queued QoS 1 and 2 messages, and retained messages in `store` below the data folder, and answers once they are there. `off` keeps all of it in memory, until the broker ends.";
     "broker.shards" broker.shards RESTART number("shards", 0, SHARDS_MAX as u64),
         "Threads that serve clients, each with its own share of them. 0: one for each available core, less one for management where there are 4 or more.";
     "broker.io" broker.io RESTART names!(IoChoice),

@@ -22,7 +22,7 @@ pub use fault::{Fault, Origin};
 pub use groups::{LISTENER_KEYS, Zone};
 pub use hot::{Assigned, keep};
 pub use keys::{KEYS, Key};
-pub use options::{BrokerOptions, IoChoice, MqttOptions, QueueFull, SharedStrategy};
+pub use options::{BrokerOptions, Durability, IoChoice, MqttOptions, QueueFull, SharedStrategy};
 pub use sources::Sources;
 pub use value::{Kind, Value};
 

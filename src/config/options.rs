@@ -25,6 +25,21 @@ impl IoChoice {
         &[("auto", IoChoice::Auto), ("uring", IoChoice::Uring), ("epoll", IoChoice::Epoll)];
 }
 
+/// Whether anything outlives the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// Acknowledged is on the disk.
+    #[default]
+    On,
+    /// Everything is in memory.
+    Off,
+}
+
+impl Durability {
+    /// Each value with its name in a configuration.
+    pub const NAMES: &[(&'static str, Durability)] = &[("on", Durability::On), ("off", Durability::Off)];
+}
+
 /// Threads, listeners and descriptors.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BrokerOptions {
@@ -34,6 +49,8 @@ pub struct BrokerOptions {
     pub backlog: u32,
     /// The folder for what is kept; `None` = see [`super::Config::data_dir`].
     pub data_dir: Option<PathBuf>,
+    /// Whether anything outlives the process.
+    pub durability: Durability,
     /// Shards, 0 = one for each available core, less one for management where there are 4 or more.
     pub shards: u16,
     /// The driver.
@@ -54,6 +71,7 @@ impl Default for BrokerOptions {
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 1883))],
             backlog: 4096,
             data_dir: None,
+            durability: Durability::default(),
             shards: 0,
             io: IoChoice::default(),
             pin: true,

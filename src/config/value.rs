@@ -1,7 +1,7 @@
 //! Raw values and what a key accepts.
 
 use super::items::Item;
-use super::options::{IoChoice, QueueFull, SharedStrategy};
+use super::options::{Durability, IoChoice, QueueFull, SharedStrategy};
 use crate::api::{Auth, Secret};
 use crate::auth::DenyAction;
 use crate::auth::http::{Format as BodyFormat, Method};
@@ -209,7 +209,9 @@ macro_rules! choice_fields {
         }
     )*};
 }
-choice_fields!(DenyAction BodyFormat Method QueueFull SharedStrategy IoChoice Level Format Rotation Auth);
+choice_fields!(
+    DenyAction BodyFormat Method QueueFull SharedStrategy Durability IoChoice Level Format Rotation Auth
+);
 choice_fields!(listener::Kind listener::TlsVersion ClientCertificates NameFrom);
 
 impl Field for bool {

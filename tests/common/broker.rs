@@ -85,7 +85,13 @@ impl Broker {
         command.args(["--mqtt", "127.0.0.1:0"]).args(more);
         command.args(["--io", driver.name(), "--shards", &shards.to_string()]);
         // What the broker publishes itself would come between what a test expects.
-        let usual = [("broker.pin", "false"), ("log.level", "info"), ("sys.interval_s", "0")];
+        let usual = [
+            ("broker.pin", "false"),
+            ("log.level", "info"),
+            ("sys.interval_s", "0"),
+            // Its store would be in the working directory, for one broker alone.
+            ("broker.durability", "off"),
+        ];
         let chosen = |name| settings.iter().any(|(key, _)| *key == name);
         for (key, value) in settings.iter().chain(usual.iter().filter(|(key, _)| !chosen(*key))) {
             command.args(["--set", &format!("{key}={value}")]);
