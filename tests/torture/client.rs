@@ -165,6 +165,8 @@ impl Sending {
         assert!(present || !*known, "publisher {}: its session is there", self.number);
         *known = true;
         for at in 0..self.pending.len() {
+            let Pending { seq, released, .. } = self.pending[at];
+            town.note(self.number, seq, || format!("sent again, released {released}"));
             self.send(&mut wire, at, true)?;
         }
         loop {
@@ -177,10 +179,11 @@ impl Sending {
                 self.next_id = self.next_id % 50_000 + 1;
                 let (id, seq) = (PacketId::new(self.next_id).expect("not 0"), self.seq);
                 self.pending.push_back(Pending { id, seq, retain: seq % 5 == 0, released: false });
+                town.note(self.number, seq, || format!("sent as {id}"));
                 self.send(&mut wire, self.pending.len() - 1, false)?;
             }
             if let Some(bytes) = wire.next()? {
-                self.take(&mut wire, &decode(Version::V5, &bytes).expect("a packet"))?;
+                self.take(&mut wire, town, &decode(Version::V5, &bytes).expect("a packet"))?;
             }
         }
     }
@@ -204,11 +207,12 @@ impl Sending {
         }))
     }
 
-    fn take(&mut self, wire: &mut Wire, packet: &Packet) -> Option<()> {
+    fn take(&mut self, wire: &mut Wire, town: &Town, packet: &Packet) -> Option<()> {
         let Packet::Ack(ack) = packet else { panic!("an acknowledgement, got {packet:?}") };
         let gone = ack.code == ReasonCode::PACKET_ID_NOT_FOUND;
         assert!(!ack.code.is_error() || gone, "publisher {}: {ack:?}", self.number);
         let at = self.pending.iter().position(|p| p.id == ack.packet_id).expect("it answers what was sent");
+        town.note(self.number, self.pending[at].seq, || format!("{:?}", ack.kind));
         match ack.kind {
             AckKind::PubRec => {
                 self.pending[at].released = true;
@@ -302,7 +306,7 @@ impl Taking {
             let Some(bytes) = wire.next()? else { continue };
             match decode(Version::V5, &bytes).expect("a packet") {
                 Packet::SubAck(_) => self.subscribed.store(true, Ordering::Relaxed),
-                Packet::Publish(publish) => self.take(&mut wire, &publish)?,
+                Packet::Publish(publish) => self.take(&mut wire, town, &publish)?,
                 Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
                     self.open.remove(&ack.packet_id);
                     wire.ack(AckKind::PubComp, ack.packet_id)?;
@@ -313,12 +317,14 @@ impl Taking {
         Some(())
     }
 
-    fn take(&mut self, wire: &mut Wire, publish: &Publish) -> Option<()> {
+    fn take(&mut self, wire: &mut Wire, town: &Town, publish: &Publish) -> Option<()> {
         let from: usize = publish.topic.rsplit('/').next().unwrap().parse().unwrap();
         let id = publish.packet_id.expect("the QoS of both is above 0");
         let exact = publish.qos == QoS::ExactlyOnce;
+        let seq = number(publish.payload);
+        town.note(from, seq, || format!("{} got it as {id}, dup {}", self.name, publish.dup));
         if !exact || self.open.insert(id) {
-            *self.got.lock().unwrap().entry((from, number(publish.payload))).or_default() += 1;
+            *self.got.lock().unwrap().entry((from, seq)).or_default() += 1;
         }
         wire.ack(if exact { AckKind::PubRec } else { AckKind::PubAck }, id)
     }

@@ -19,7 +19,7 @@ use ringmq::message::QoS;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,32 @@ pub struct Town {
     addr: Mutex<Option<SocketAddr>>,
     pub closing: AtomicBool,
     pub over: AtomicBool,
+    /// Starts of the broker.
+    run: AtomicU64,
+    /// What happened to each number of each publisher.
+    story: Mutex<HashMap<(usize, u64), Vec<String>>>,
 }
 
 impl Town {
     /// The broker's address, while there is one.
     pub fn addr(&self) -> Option<SocketAddr> {
         *self.addr.lock().unwrap()
+    }
+
+    /// Something happened to a number of a publisher.
+    pub fn note(&self, publisher: usize, seq: u64, what: impl FnOnce() -> String) {
+        let line = format!("run {}: {}", self.run.load(Ordering::Relaxed), what());
+        self.story.lock().unwrap().entry((publisher, seq)).or_default().push(line);
+    }
+
+    /// What happened to some of them.
+    fn tell(&self, publisher: usize, seqs: &[u64]) -> String {
+        let story = self.story.lock().unwrap();
+        let lines = seqs.iter().flat_map(|seq| {
+            let lines = story.get(&(publisher, *seq)).into_iter().flatten();
+            lines.map(move |line| format!("  {seq}: {line}\n"))
+        });
+        lines.collect()
     }
 }
 
@@ -101,6 +121,8 @@ fn torture(driver: Driver, kills: u64, seed: u64) {
         addr: Mutex::new(Some(broker.addr())),
         closing: AtomicBool::new(false),
         over: AtomicBool::new(false),
+        run: AtomicU64::new(1),
+        story: Mutex::default(),
     });
     let subscribers: Vec<_> = [QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]
         .into_iter()
@@ -118,6 +140,7 @@ fn torture(driver: Driver, kills: u64, seed: u64) {
         assert!(broker.wait(Duration::from_secs(30)).is_some(), "it is gone");
         // With another number of shards, sessions are found on their new homes.
         broker = start(driver, 1 + next(&mut random) as usize % 4, &folder);
+        town.run.fetch_add(1, Ordering::Relaxed);
         *town.addr.lock().unwrap() = Some(broker.addr());
     }
     town.closing.store(true, Ordering::Relaxed);
@@ -146,19 +169,18 @@ fn torture(driver: Driver, kills: u64, seed: u64) {
                 .map(|((_, seq), c)| (*seq, *c))
                 .collect();
             let lost: Vec<u64> = (1..=publisher.last).filter(|seq| !counts.contains_key(seq)).collect();
-            assert!(
-                lost.is_empty(),
-                "{driver}: {name} lacks of publisher {}: {lost:?}\n{}",
-                publisher.number,
-                broker.log()
-            );
+            let (number, log) = (publisher.number, broker.log());
+            let story = town.tell(number, &lost);
+            assert!(lost.is_empty(), "{driver}: {name} lacks of publisher {number}: {lost:?}\n{story}{log}");
             total += counts.len();
             if qos == QoS::ExactlyOnce && publisher.qos == QoS::ExactlyOnce {
-                let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+                let twice = counts.iter().filter(|(_, count)| **count > 1).map(|(seq, _)| *seq);
+                let mut twice: Vec<u64> = twice.collect();
+                twice.sort_unstable();
+                let story = town.tell(number, &twice);
                 assert!(
                     twice.is_empty(),
-                    "{driver}: {name} got of publisher {}: {twice:?}",
-                    publisher.number
+                    "{driver}: {name} got twice of publisher {number}: {twice:?}\n{story}"
                 );
             }
         }
