@@ -365,8 +365,16 @@ pub const TLS_STATE_BYTES: usize = 3_584;
 pub const TLS_FILE_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds between two looks at whether such a file has changed.
 pub const TLS_FILES_LOOK_MS: u64 = 2_000;
-/// TLS handshakes of which one tick takes a step.
+/// TLS handshakes of which one tick takes a step, where nobody else does.
 pub const TICK_HANDSHAKES_MAX: usize = 1;
+/// Steps of TLS handshakes that a shard has under way with those who help; what else wants one waits unread. Each
+/// holds [`TLS_HANDSHAKE_BYTES_MAX`] and one receive at most.
+pub const SHARD_HANDSHAKES_MAX: usize = 64;
+/// Entries of the ring by which a shard gives steps to one helper: enough for all, whether or not it has given back
+/// the room of those that were taken.
+pub const HANDSHAKE_RING_ENTRIES: usize = 2 * SHARD_HANDSHAKES_MAX;
+
+const _: () = assert!(HANDSHAKE_RING_ENTRIES.is_power_of_two());
 /// Bytes of a WebSocket's upgrade request.
 pub const WS_HEAD_BYTES_MAX: usize = 8_192;
 /// Headers of a WebSocket's upgrade request.

@@ -15,19 +15,20 @@ use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, ope
 use crate::api::{Desk, Port};
 use crate::auth::Policy;
 use crate::config::{BrokerOptions, Config, IoChoice};
-use crate::connectors::{Connectors, Question};
+use crate::connectors::{Connectors, Handshakes, Question, Step};
 use crate::desk::Ask;
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, LocalSocket, Reservation, Role,
     Waker, available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::{
-    DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
+    DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARD_HANDSHAKES_MAX, SHARDS_MAX,
+    TICK_DELIVERIES_MAX,
 };
 use crate::listener::{Entrance, Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
-use crate::shard::{AskLogin, Command, Farewell, Handover, Parts, Shard};
+use crate::shard::{AskLogin, Command, Farewell, Handover, Helpers, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::sync::Gate;
 use std::io::ErrorKind;
@@ -97,6 +98,8 @@ struct Seat {
     own: Sender<Command>,
     policy: Arc<Policy>,
     connectors: Connectors,
+    /// Where a listener has TLS.
+    handshakes: Option<Handshakes>,
     ready: Sender<Result<Taken, String>>,
     peers: Receiver<Vec<Address<Handover>>>,
 }
@@ -403,6 +406,9 @@ impl Crew {
         let driver = driver_options(options, shards);
         let (mut threads, mut peers) = (Vec::new(), Vec::new());
         let mut missing = None;
+        let secure = config.all_listeners().iter().any(|listener| listener.kind.has_tls());
+        let helpers = if secure { Handshakes::start(shards).map_err(Missing::Thread)? } else { Vec::new() };
+        let mut helpers = helpers.into_iter();
         for (me, mesh) in mesh(shards).into_iter().enumerate() {
             let (commands, inbox) = channel();
             let (peers_to, peers_from) = channel();
@@ -420,6 +426,7 @@ impl Crew {
                 own: commands.clone(),
                 policy: policy.clone(),
                 connectors: connectors.clone(),
+                handshakes: helpers.next(),
                 ready: ready.clone(),
                 peers: peers_from,
             };
@@ -472,6 +479,20 @@ fn asking(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskLogi
         };
         connectors.judge(Question { login, reply: Box::new(reply) });
     })
+}
+
+/// How a shard has steps of handshakes taken.
+fn helping(mut handshakes: Handshakes, own: Sender<Command>, waker: Waker) -> Helpers {
+    let take = move |transport, conn| {
+        let (own, waker) = (own.clone(), waker.clone());
+        let reply = move |stepped| {
+            // A shard that is gone needs none.
+            let _ = own.send(Command::Stepped(conn, Box::new(stepped)));
+            waker.wake();
+        };
+        handshakes.take(Step { transport, reply: Box::new(reply) });
+    };
+    Helpers { places: SHARD_HANDSHAKES_MAX, take: Box::new(take) }
 }
 
 /// A shard's driver could not be built: why, and what to do.
@@ -530,6 +551,7 @@ impl Seat {
             return nothing();
         };
         io.set_peers(peers);
+        let helpers = self.handshakes.map(|ways| helping(ways, self.own.clone(), io.waker()));
         let ask_login = asking(self.connectors, self.own, io.waker());
         let shard = Shard::new(Parts {
             io,
@@ -541,6 +563,7 @@ impl Seat {
             options: self.config.mqtt.clone(),
             policy: self.policy,
             ask_login: Some(ask_login),
+            helpers,
             entrances: self.entrances,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,

@@ -54,9 +54,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.shut(conn, Close::Now);
             return;
         }
-        if !self.wrap(conn, listener) {
-            return;
-        }
+        self.wrap(conn, listener);
         let timer = if proxied { Timer::proxied(slot) } else { Timer::connect(slot) };
         self.wheel.insert(now.plus_ms(wait_ms), timer);
         self.rearm(conn);

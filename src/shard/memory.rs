@@ -54,5 +54,6 @@ impl<I: Io<Handover>> Shard<I> {
             + self.watching.bytes()
             + self.door.bytes()
             + self.wrapped.bytes()
+            + self.handshakes.bytes()
     }
 }

@@ -20,6 +20,7 @@ mod desk;
 mod door;
 mod drain;
 mod entrance;
+mod handshakes;
 mod inspect;
 mod listing;
 mod local;
@@ -45,6 +46,7 @@ mod wrapped;
 pub use command::{Command, Farewell};
 pub use connection::Handover;
 pub use door::AskLogin;
+pub use handshakes::Helpers;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 
 use crate::auth::Policy;
@@ -93,6 +95,8 @@ pub struct Parts<I> {
     pub policy: Arc<Policy>,
     /// Asks those who judge logins, where somebody does.
     pub ask_login: Option<AskLogin>,
+    /// Take steps of TLS handshakes, where somebody does; else the shard takes them itself.
+    pub helpers: Option<Helpers>,
     /// The listeners, by number; none where nothing is to be said of them.
     pub entrances: Vec<Entrance>,
     /// Log lines per second.
@@ -146,6 +150,7 @@ pub struct Shard<I: Io<Handover>> {
     drain: Option<drain::Drain>,
     /// TLS and WebSocket.
     wrapped: wrapped::Wrapped,
+    handshakes: handshakes::Handshakes,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
     moving: usize,
@@ -236,6 +241,7 @@ impl<I: Io<Handover>> Shard<I> {
             door: door::Door::new(parts.policy, parts.ask_login),
             drain: None,
             wrapped: wrapped::Wrapped::default(),
+            handshakes: handshakes::Handshakes::new(parts.helpers),
             sweeping: false,
             moving: 0,
             accept_paused: false,
@@ -285,7 +291,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.cleanup.is_empty()
             && self.scans.is_idle()
             && self.desk.is_idle()
-            && self.wrapped.is_idle()
+            && self.handshakes.is_idle()
             && self.door.is_idle()
             && self.drain.is_none();
         if idle && self.mesh.prepare_sleep() {
@@ -307,8 +313,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget = self.tick_deliveries as isize;
         self.run_ready();
         self.lap(Part::Ready);
-        self.run_handshakes();
         self.handle_events();
+        self.run_handshakes();
         self.lap(Part::Events);
         self.drain_data();
         self.lap(Part::Data);
@@ -355,15 +361,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.rearm(conn);
             }
             Event::Sent { conn, buffer, error } => self.handle_sent(conn, buffer, error),
-            Event::Ready { conn } => {
-                if let Some(c) = self.local.conns.get_mut(conn) {
-                    c.armed = Armed::Nothing;
-                    if matches!(c.phase, Phase::Serving) && c.wants_input() {
-                        c.armed = Armed::Once;
-                        self.io.read(conn, Read::Once);
-                    }
-                }
-            }
+            Event::Ready { conn } => self.handle_ready(conn),
             Event::ReadEnded { conn, why } => self.handle_read_ended(conn, why),
             // A listener's number is one byte, see `LISTENERS_MAX`.
             Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener as u8, peer),
@@ -378,6 +376,23 @@ impl<I: Io<Handover>> Shard<I> {
             Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, *item, errno),
             // A shard opens no connections.
             Event::Woken | Event::Connected { .. } => {}
+        }
+    }
+
+    /// A connection that was not read has something to read.
+    fn handle_ready(&mut self, conn: Conn) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        c.armed = Armed::Nothing;
+        if !c.wants_input() {
+            return;
+        }
+        match c.phase {
+            Phase::Serving => {
+                c.armed = Armed::Once;
+                self.io.read(conn, Read::Once);
+            }
+            Phase::Connecting => self.ask_for_place(conn),
+            Phase::Proxied | Phase::Closing | Phase::Moving => {}
         }
     }
 

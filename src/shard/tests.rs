@@ -72,6 +72,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         options: Options { anonymous_local_only: false, ..Options::default() },
         policy: Default::default(),
         ask_login: None,
+        helpers: None,
         entrances: Vec::new(),
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,

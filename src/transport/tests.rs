@@ -129,7 +129,7 @@ impl Pair {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         Pair {
             client: ClientConnection::new(config.clone(), name).unwrap(),
-            server: Transport::new(layers).unwrap().unwrap(),
+            server: Transport::new(layers).unwrap(),
             scratch: Scratch::default(),
             got: Vec::new(),
             told: Vec::new(),
@@ -262,7 +262,7 @@ fn what_is_no_tls_is_answered_by_an_alert() {
     };
     let layers = layers(&files);
     let (mut scratch, mut plain, mut wire) = (Scratch::default(), Vec::new(), Vec::new());
-    let mut server = Transport::new(&layers).unwrap().unwrap();
+    let mut server = Transport::new(&layers).unwrap();
     let mqtt = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 0];
     let fault = server.receive(&mqtt, &mut scratch, &mut plain).unwrap_err();
     assert_eq!(fault.layer, Layer::Tls);
@@ -277,7 +277,7 @@ fn what_is_no_tls_is_answered_by_an_alert() {
     pair.talk(&[]);
     assert!(pair.fate.is_err() && pair.client.is_handshaking());
     // A handshake message that does not end.
-    let mut server = Transport::new(&layers).unwrap().unwrap();
+    let mut server = Transport::new(&layers).unwrap();
     let mut fault = None;
     for _ in 0..4 {
         let mut record = vec![22, 3, 3, 0x40, 0];

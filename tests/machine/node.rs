@@ -192,6 +192,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             options: build.options.clone(),
             policy: Default::default(),
             ask_login: None,
+            helpers: None,
             entrances: Vec::new(),
             log_lines_per_s: 0,
             commands: inbox,
