@@ -112,24 +112,12 @@ fn serve(mut rings: Vec<Consumer<Step>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Layers, Text, TlsFiles, TlsTerms};
-    use std::sync::Arc;
+    use crate::transport::tests::{hello, tls};
     use std::sync::mpsc::channel;
-
-    fn layers() -> Layers {
-        let text = |name: &str| Text {
-            name: name.to_owned(),
-            bytes: std::fs::read(format!("tests/fuzz/bodies/{name}")).unwrap(),
-        };
-        let certificates = vec![(text("transport_chain.pem"), text("transport_key.pem"))];
-        let terms = TlsTerms::new(&TlsFiles { certificates, ..TlsFiles::default() }).unwrap();
-        Layers { tls: Some(Arc::new(terms)), websocket: None }
-    }
 
     #[test]
     fn every_step_comes_back_and_the_threads_end() {
-        let layers = layers();
-        let hello = std::fs::read("tests/fuzz/corpus/tls/hello13").unwrap();
+        let (layers, hello) = (tls(), hello());
         let (done, results) = channel();
         let mut shards = Handshakes::start(3).unwrap();
         for round in 0..30 {

@@ -38,7 +38,7 @@ pub(super) struct Handshakes {
     /// Those that have one and are read.
     reading: Vec<Slot>,
     /// Those whose layers are with a helper, and what was counted of these.
-    away: Vec<(Slot, usize)>,
+    pub away: Vec<(Slot, usize)>,
 }
 
 impl Handshakes {

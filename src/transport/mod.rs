@@ -271,4 +271,4 @@ impl Transport {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
