@@ -252,6 +252,11 @@ pub const AUTH_BACKOFF_MS_MAX: u64 = 60_000;
 pub const AUTH_BACKOFF_PERIOD_MS: u64 = 600_000;
 /// Addresses and names with failed logins that are remembered, in each of two generations.
 pub const AUTH_BACKOFF_ENTRIES_MAX: usize = 65_536;
+/// Bytes of a message of SCRAM at most.
+pub const SCRAM_BYTES_MAX: usize = 2_048;
+/// Rounds of a SCRAM verifier that `ringmq passwd` makes, unless it is told otherwise, and the least that it makes
+/// [RFC 7677, 4].
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
 /// Questions in a row without an answer after which a back-end is left alone for a while.
 pub const AUTH_CIRCUIT_FAILURES: u32 = 5;
 /// Milliseconds for which it is left alone the first time.

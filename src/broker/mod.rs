@@ -13,7 +13,7 @@ pub use pulse::Pulse;
 use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, open_local};
 
 use crate::api::{Desk, Port};
-use crate::auth::Policy;
+use crate::auth::{Policy, Secret};
 use crate::config::{BrokerOptions, Config, IoChoice};
 use crate::connectors::{Connectors, Handshakes, Question, Step};
 use crate::desk::Ask;
@@ -52,6 +52,8 @@ pub struct Broker {
     failed: watch::Receiver<Option<String>>,
     desk: Desk,
     connectors: Connectors,
+    /// Of the policy of the start; each later one has it too.
+    secret: Secret,
     /// Whom the policy of the start lets do what, in words.
     access: Vec<String>,
     /// Keep other processes from sharing our ports.
@@ -180,6 +182,7 @@ impl Broker {
             failed,
             desk,
             connectors,
+            secret: policy.secret.clone(),
             access,
             reservations,
             locals,
@@ -252,7 +255,8 @@ impl Broker {
     /// on; everything else needs a restart.
     pub async fn reload(&self, config: &Config, policy: Option<Policy>) {
         self.tell(|| Command::Reload(Box::new(config.mqtt.clone()), entrances(config, &self.gates)));
-        if let Some(policy) = policy.map(Arc::new) {
+        let same = |policy| Arc::new(Policy { secret: self.secret.clone(), ..policy });
+        if let Some(policy) = policy.map(same) {
             // First those who judge, so that nobody whom the shards ask by the new policy is judged by the old one.
             self.connectors.adopt(policy.clone()).await;
             self.tell(|| Command::Policy(policy.clone()));

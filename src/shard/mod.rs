@@ -20,6 +20,7 @@ mod desk;
 mod door;
 mod drain;
 mod entrance;
+mod exchange;
 mod handshakes;
 mod inspect;
 mod listing;

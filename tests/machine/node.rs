@@ -8,6 +8,7 @@ use super::kernel::{Net, SharedNet};
 use super::net::Wire;
 use super::random::Random;
 use super::trace;
+use ringmq::auth::Policy;
 use ringmq::io::ListenSpec;
 use ringmq::map::Keyed;
 use ringmq::mesh::mesh_sized;
@@ -16,6 +17,7 @@ use ringmq::shard::{Command, Parts, Shard};
 use ringmq::time::Moment;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 /// What a machine is made of.
@@ -25,6 +27,7 @@ pub struct Build {
     /// Entries of a control ring and of a data ring.
     pub rings: (usize, usize),
     pub options: Options,
+    pub policy: Arc<Policy>,
     pub fan_out_at_once: usize,
     pub tick_deliveries: usize,
     /// Bits of the key of an exact filter that count.
@@ -190,7 +193,7 @@ fn nodes(build: &Build, net: &SharedNet, others: &Others) -> Vec<RefCell<Node>> 
             keyed: Keyed::new(build.seed),
             seed: random.next(),
             options: build.options.clone(),
-            policy: Default::default(),
+            policy: build.policy.clone(),
             ask_login: None,
             helpers: None,
             entrances: Vec::new(),
