@@ -252,6 +252,11 @@ pub const AUTH_BACKOFF_MS_MAX: u64 = 60_000;
 pub const AUTH_BACKOFF_PERIOD_MS: u64 = 600_000;
 /// Addresses and names with failed logins that are remembered, in each of two generations.
 pub const AUTH_BACKOFF_ENTRIES_MAX: usize = 65_536;
+/// Bytes of a message of SCRAM at most.
+pub const SCRAM_BYTES_MAX: usize = 2_048;
+/// Rounds of a SCRAM verifier that `ringmq passwd` makes, unless it is told otherwise, and the least that it makes
+/// [RFC 7677, 4].
+pub const SCRAM_ROUNDS_MIN: u32 = 4_096;
 /// Questions in a row without an answer after which a back-end is left alone for a while.
 pub const AUTH_CIRCUIT_FAILURES: u32 = 5;
 /// Milliseconds for which it is left alone the first time.
@@ -367,8 +372,16 @@ pub const TLS_STATE_BYTES: usize = 3_584;
 pub const TLS_FILE_BYTES_MAX: usize = 16 << 20;
 /// Milliseconds between two looks at whether such a file has changed.
 pub const TLS_FILES_LOOK_MS: u64 = 2_000;
-/// TLS handshakes of which one tick takes a step.
+/// TLS handshakes of which one tick takes a step, where nobody else does.
 pub const TICK_HANDSHAKES_MAX: usize = 1;
+/// Steps of TLS handshakes that a shard has under way with those who help; what else wants one waits unread. Each
+/// holds [`TLS_HANDSHAKE_BYTES_MAX`] and one receive at most.
+pub const SHARD_HANDSHAKES_MAX: usize = 64;
+/// Entries of the ring by which a shard gives steps to one helper: enough for all, whether or not it has given back
+/// the room of those that were taken.
+pub const HANDSHAKE_RING_ENTRIES: usize = 2 * SHARD_HANDSHAKES_MAX;
+
+const _: () = assert!(HANDSHAKE_RING_ENTRIES.is_power_of_two());
 /// Bytes of a WebSocket's upgrade request.
 pub const WS_HEAD_BYTES_MAX: usize = 8_192;
 /// Headers of a WebSocket's upgrade request.

@@ -1,10 +1,14 @@
 //! `ringmq passwd`: maintains a password file, beside a broker that runs or not.
 
 use clap::Args;
+use ring::rand::{SecureRandom, SystemRandom};
 use ringmq::auth::hash::hash;
 use ringmq::auth::passwords::{Passwords, edited};
+use ringmq::auth::scram::Verifier;
+use ringmq::limits::{AUTH_PBKDF2_ROUNDS_MAX, SCRAM_ROUNDS_MIN};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::num::NonZeroU32;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +21,12 @@ pub struct PasswdArgs {
     /// Takes the user out.
     #[arg(long, short = 'D')]
     delete: bool,
+    /// Keeps a verifier of SCRAM-SHA-256 instead of a hash of Argon2, for clients that authenticate by it.
+    #[arg(long, conflicts_with = "delete")]
+    scram: bool,
+    /// Rounds of that verifier, which each login costs the client.
+    #[arg(long, requires = "scram", default_value_t = SCRAM_ROUNDS_MIN)]
+    rounds: u32,
 }
 
 /// Does it, and says what was done.
@@ -24,7 +34,7 @@ pub struct PasswdArgs {
 /// # Errors
 /// What could not be done, in one line; the file is then as it was.
 pub fn passwd(arguments: &PasswdArgs) -> Result<String, String> {
-    let PasswdArgs { file, user, delete } = arguments;
+    let PasswdArgs { file, user, delete, scram, rounds } = arguments;
     let fault = |what: String| format!("{}: {what}", file.display());
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -35,7 +45,11 @@ pub fn passwd(arguments: &PasswdArgs) -> Result<String, String> {
     Passwords::read(text.clone()).map_err(fault)?;
     // The name is looked at before anybody is asked for a password.
     edited(&text, user, None)?;
-    let new = if *delete { None } else { Some(hash(password_from_input()?.as_bytes())?) };
+    let new = match (delete, scram) {
+        (true, _) => None,
+        (false, false) => Some(hash(password_from_input()?.as_bytes())?),
+        (false, true) => Some(verifier(password_from_input()?.as_bytes(), *rounds)?),
+    };
     let (text, known) = edited(&text, user, new.as_deref())?;
     let done = match (delete, known) {
         (true, false) => return Err(fault(format!("there is no user {user:?}"))),
@@ -45,6 +59,17 @@ pub fn passwd(arguments: &PasswdArgs) -> Result<String, String> {
     };
     replace(file, &text).map_err(|error| fault(format!("cannot be written: {error}")))?;
     Ok(format!("{user} {done} {}; a broker that runs reads it again on SIGHUP", file.display()))
+}
+
+/// A verifier of SCRAM for a password, with a salt of its own.
+fn verifier(password: &[u8], rounds: u32) -> Result<String, String> {
+    let expected = || format!("expected {SCRAM_ROUNDS_MIN} to {AUTH_PBKDF2_ROUNDS_MAX} rounds, got {rounds}");
+    let fits = (SCRAM_ROUNDS_MIN..=AUTH_PBKDF2_ROUNDS_MAX).contains(&rounds);
+    let rounds = NonZeroU32::new(rounds).filter(|_| fits).ok_or_else(expected)?;
+    let mut salt = [0; 16];
+    let drawn = SystemRandom::new().fill(&mut salt);
+    drawn.map_err(|_| "the kernel gives no random bytes".to_owned())?;
+    Ok(Verifier::of(password, &salt, rounds).show())
 }
 
 /// Reads a password: the first line of the input; only its end of line does not count.

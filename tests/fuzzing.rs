@@ -138,5 +138,7 @@ targets!(
     tls,
     passwords,
     acl,
-    jwt
+    jwt,
+    scram,
+    request
 );

@@ -32,7 +32,7 @@ impl Echo {
             frame_bytes_max: FRAME_BYTES_MAX,
         };
         let layers = Layers { tls: None, websocket: Some(Arc::new(terms)) };
-        let transport = Transport::new(&layers).expect("terms that hold").expect("a layer");
+        let transport = Transport::new(&layers).expect("a layer");
         let mut echo =
             Echo { transport, scratch: Scratch::default(), got: Vec::new(), result: Ok(Fate::Open) };
         // The example of RFC 6455, 1.3.

@@ -7,10 +7,12 @@
 //! | `$2a$` `$2b$` `$2x$` `$2y$` | bcrypt |
 //! | `$7$` | PBKDF2 with SHA-512, as mosquitto 2 writes it |
 //! | `$6$` | SHA-512 over password and salt, as mosquitto 1 writes it |
+//! | `SCRAM-SHA-256$` | a verifier of SCRAM [RFC 5803], as `ringmq passwd --scram` and PostgreSQL write it |
 //! | `{SSHA256}` `{SSHA512}` | SHA-2 over password and salt, as LDAP servers write it |
 //!
 //! What a check costs has a bound, whatever the file says.
 
+use super::scram::Verifier;
 use crate::limits::{AUTH_ARGON2_KIB_MAX, AUTH_BCRYPT_COST_MAX, AUTH_PBKDF2_ROUNDS_MAX};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
@@ -45,6 +47,8 @@ pub enum Hash<'a> {
         /// What must come out.
         key: Vec<u8>,
     },
+    /// A verifier of SCRAM.
+    Scram(Verifier),
     /// SHA-2 over password and salt.
     Salted {
         /// Which.
@@ -57,7 +61,7 @@ pub enum Hash<'a> {
 }
 
 /// What [`Hash::read`] expects, for the operator.
-pub const EXPECTED: &str = "a hash of Argon2, bcrypt, PBKDF2 or salted SHA-2 within the bounds of its cost \
+pub const EXPECTED: &str = "a hash of Argon2, bcrypt, PBKDF2, SCRAM-SHA-256 or salted SHA-2 within the bounds of its cost \
     (`ringmq passwd` writes $argon2id$...)";
 
 impl<'a> Hash<'a> {
@@ -75,6 +79,9 @@ impl<'a> Hash<'a> {
             // Without a salt it is not worth the name.
             let salt = (digest.len() > len).then(|| digest.split_off(len))?;
             return Some(Hash::Salted { algorithm, salt, digest });
+        }
+        if let Some(verifier) = Verifier::read(text) {
+            return Some(Hash::Scram(verifier));
         }
         let (name, rest) = text.strip_prefix('$')?.split_once('$')?;
         match name {
@@ -113,6 +120,7 @@ impl<'a> Hash<'a> {
             Hash::Pbkdf2 { algorithm, rounds, salt, key } => {
                 pbkdf2::verify(*algorithm, *rounds, salt, password, key).is_ok()
             }
+            Hash::Scram(verifier) => verifier.is_of(password),
             Hash::Salted { algorithm, salt, digest } => {
                 let mut context = Context::new(algorithm);
                 context.update(password);

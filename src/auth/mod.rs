@@ -16,6 +16,7 @@ pub mod hash;
 pub mod http;
 pub mod jwt;
 pub mod passwords;
+pub mod scram;
 mod tls;
 
 pub use acl::{Acl, Client, Deed};
@@ -27,6 +28,7 @@ pub use jwt::{Claim, Grant, Jwt};
 pub use passwords::Passwords;
 
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ClientConfig;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -152,6 +154,29 @@ pub enum Verdict {
     NoAnswer,
 }
 
+/// Random bytes of this run of the broker, which nobody else knows.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret([u8; 32]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    fn draw() -> Result<Secret, String> {
+        let mut secret = Secret::default();
+        let drawn = SystemRandom::new().fill(&mut secret.0);
+        drawn.map(|()| secret).map_err(|_| "the kernel gives no random bytes".to_owned())
+    }
+
+    /// As it is.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// All sources of one reading of the configuration. Shards and connectors hold the same one.
 #[derive(Debug, Default)]
 pub struct Policy {
@@ -165,6 +190,8 @@ pub struct Policy {
     pub http: HttpOptions,
     /// How connections to back-ends are encrypted, where one of them is.
     pub tls: Option<Arc<ClientConfig>>,
+    /// What is answered about those who do not exist depends on it.
+    pub secret: Secret,
     /// Rules; without them whoever is let in may do everything.
     pub acl: Option<Acl>,
     /// What happens to a client that does what it may not.
@@ -196,7 +223,8 @@ impl Policy {
             Source::Http => http.auth.is_on(),
         };
         let chain = chain_of(&options.chain, is_on)?;
-        Ok(Policy { chain, passwords, jwt, http, tls, acl, deny_action: options.deny_action })
+        let secret = Secret::draw()?;
+        Ok(Policy { chain, passwords, jwt, http, tls, secret, acl, deny_action: options.deny_action })
     }
 
     /// Whether nobody is asked who a client is.

@@ -3,16 +3,21 @@
 //! A million users must neither take long to load nor much memory, so the text stays as it was read, and an index
 //! of 4 bytes per user finds the line of a name. Names and forms are checked on loading, with the line in errors.
 
+use super::Secret;
 use super::hash::{EXPECTED, Hash};
-use crate::limits::{AUTH_NAME_BYTES_MAX, AUTH_PASSWORD_FILE_BYTES_MAX};
+use super::scram::Verifier;
+use crate::limits::{AUTH_NAME_BYTES_MAX, AUTH_PASSWORD_FILE_BYTES_MAX, SCRAM_ROUNDS_MIN};
 use hashbrown::HashTable;
 use std::fmt::{Debug, Formatter};
+use std::num::NonZeroU32;
 
 /// Users with the hashes of their passwords.
 pub struct Passwords {
     text: Box<str>,
     /// Where lines begin, by name.
     index: HashTable<u32>,
+    /// Rounds of the first verifier of SCRAM.
+    rounds: Option<NonZeroU32>,
     hasher: ahash::RandomState,
 }
 
@@ -52,15 +57,17 @@ impl Passwords {
             return Err(format!("expected at most {AUTH_PASSWORD_FILE_BYTES_MAX} bytes, got {}", text.len()));
         }
         let hasher = ahash::RandomState::new();
-        let (mut index, mut at) = (HashTable::new(), 0);
+        let (mut index, mut at, mut rounds) = (HashTable::new(), 0, None);
         for (number, line) in text.split('\n').enumerate() {
             let fault = |what: String| format!("line {}: {what}", number + 1);
             let start = at;
             at += line.len() + 1;
             let Some(parts) = parts(line) else { continue };
             let (name, hash) = parts.map_err(fault)?;
-            if Hash::read(hash).is_none() {
-                return Err(fault(format!("the password of {name:?}: expected {EXPECTED}")));
+            match Hash::read(hash) {
+                Some(Hash::Scram(verifier)) => rounds = rounds.or(Some(verifier.rounds())),
+                Some(_) => {}
+                None => return Err(fault(format!("the password of {name:?}: expected {EXPECTED}"))),
             }
             let same = |other: &u32| name_at(&text, *other) == name;
             if index.find(hasher.hash_one(name), same).is_some() {
@@ -70,7 +77,7 @@ impl Passwords {
             // The bound on the file is below that of the index.
             index.insert_unique(hasher.hash_one(name), start as u32, hash_of);
         }
-        Ok(Passwords { text: text.into(), index, hasher })
+        Ok(Passwords { text: text.into(), index, rounds, hasher })
     }
 
     /// The hash of a user's password, as it is written.
@@ -78,6 +85,16 @@ impl Passwords {
         let same = |at: &u32| name_at(&self.text, *at) == name;
         let at = *self.index.find(self.hasher.hash_one(name), same)?;
         parts(line_at(&self.text, at))?.ok().map(|(_, hash)| hash)
+    }
+
+    /// The verifier of a user for SCRAM, and whether there is one; else one that nobody can tell from it.
+    pub fn verifier_of(&self, name: &str, secret: &Secret) -> (Verifier, bool) {
+        let known = self.hash_of(name).and_then(Verifier::read);
+        let is_known = known.is_some();
+        // Made in any case, so that both take as long.
+        let rounds = self.rounds.unwrap_or(const { NonZeroU32::new(SCRAM_ROUNDS_MIN).expect("some rounds") });
+        let stand_in = Verifier::stand_in(secret.bytes(), name, rounds);
+        (known.unwrap_or(stand_in), is_known)
     }
 
     /// Any of the hashes, for a check that is to cost what one of a user's would.

@@ -16,21 +16,22 @@ use disk::{Disk, Opened};
 use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, open_local};
 
 use crate::api::{Desk, Port};
-use crate::auth::Policy;
+use crate::auth::{Policy, Secret};
 use crate::config::{BrokerOptions, Config, Durability, IoChoice};
-use crate::connectors::{Connectors, Question};
+use crate::connectors::{Connectors, Handshakes, Question, Step};
 use crate::desk::Ask;
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, LocalSocket, Reservation, Role,
     Waker, available_cores, bridge, choose, pin_to_core, raise_open_files, reserve,
 };
 use crate::limits::{
-    DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARDS_MAX, TICK_DELIVERIES_MAX,
+    DRIVER_RETRY_MS, DRIVER_TRIES_MAX, FAN_OUT_AT_ONCE_MAX, SHARD_HANDSHAKES_MAX, SHARDS_MAX,
+    TICK_DELIVERIES_MAX,
 };
 use crate::listener::{Entrance, Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
-use crate::shard::{self, AskLogin, Command, Farewell, Handover, Parts, Shard};
+use crate::shard::{self, AskLogin, Command, Farewell, Handover, Helpers, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::sync::Gate;
 use std::io::ErrorKind;
@@ -59,6 +60,8 @@ pub struct Broker {
     desk: Desk,
     connectors: Connectors,
     disk: Option<Disk>,
+    /// Of the policy of the start; each later one has it too.
+    secret: Secret,
     /// Whom the policy of the start lets do what, in words.
     access: Vec<String>,
     /// Keep other processes from sharing our ports.
@@ -105,6 +108,8 @@ struct Seat {
     own: Sender<Command>,
     policy: Arc<Policy>,
     connectors: Connectors,
+    /// Where a listener has TLS.
+    handshakes: Option<Handshakes>,
     ready: Sender<Result<Taken, String>>,
     peers: Receiver<Start>,
 }
@@ -199,6 +204,7 @@ impl Broker {
             desk,
             connectors,
             disk,
+            secret: policy.secret.clone(),
             access,
             reservations,
             locals,
@@ -286,7 +292,8 @@ impl Broker {
     /// on; everything else needs a restart.
     pub async fn reload(&self, config: &Config, policy: Option<Policy>) {
         self.tell(|| Command::Reload(Box::new(config.mqtt.clone()), entrances(config, &self.gates)));
-        if let Some(policy) = policy.map(Arc::new) {
+        let same = |policy| Arc::new(Policy { secret: self.secret.clone(), ..policy });
+        if let Some(policy) = policy.map(same) {
             // First those who judge, so that nobody whom the shards ask by the new policy is judged by the old one.
             self.connectors.adopt(policy.clone()).await;
             self.tell(|| Command::Policy(policy.clone()));
@@ -443,6 +450,9 @@ impl Crew {
         let driver = driver_options(options, shards);
         let (mut threads, mut peers) = (Vec::new(), Vec::new());
         let mut missing = None;
+        let secure = config.all_listeners().iter().any(|listener| listener.kind.has_tls());
+        let helpers = if secure { Handshakes::start(shards).map_err(Missing::Thread)? } else { Vec::new() };
+        let mut helpers = helpers.into_iter();
         for (me, mesh) in mesh(shards).into_iter().enumerate() {
             let (commands, inbox) = channel();
             let (peers_to, peers_from) = channel();
@@ -460,6 +470,7 @@ impl Crew {
                 own: commands.clone(),
                 policy: policy.clone(),
                 connectors: connectors.clone(),
+                handshakes: helpers.next(),
                 ready: ready.clone(),
                 peers: peers_from,
             };
@@ -512,6 +523,20 @@ fn asking(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskLogi
         };
         connectors.judge(Question { login, reply: Box::new(reply) });
     })
+}
+
+/// How a shard has steps of handshakes taken.
+fn helping(mut handshakes: Handshakes, own: Sender<Command>, waker: Waker) -> Helpers {
+    let take = move |transport, conn| {
+        let (own, waker) = (own.clone(), waker.clone());
+        let reply = move |stepped| {
+            // A shard that is gone needs none.
+            let _ = own.send(Command::Stepped(conn, Box::new(stepped)));
+            waker.wake();
+        };
+        handshakes.take(Step { transport, reply: Box::new(reply) });
+    };
+    Helpers { places: SHARD_HANDSHAKES_MAX, take: Box::new(take) }
 }
 
 /// A shard's driver could not be built: why, and what to do.
@@ -570,6 +595,7 @@ impl Seat {
             return nothing();
         };
         io.set_peers(peers);
+        let helpers = self.handshakes.map(|ways| helping(ways, self.own.clone(), io.waker()));
         let ask_login = asking(self.connectors, self.own, io.waker());
         let shard = Shard::new(Parts {
             io,
@@ -581,6 +607,7 @@ impl Seat {
             options: self.config.mqtt.clone(),
             policy: self.policy,
             ask_login: Some(ask_login),
+            helpers,
             entrances: self.entrances,
             log_lines_per_s: self.config.log.shard_lines_per_s,
             commands: self.commands,

@@ -1,13 +1,16 @@
-//! What waits for others, on threads of its own and never on a shard: hashes of passwords, and back-ends that are asked
-//! over HTTP.
+//! What waits for others or takes long, on threads of its own and never on a shard: hashes of passwords, back-ends that
+//! are asked over HTTP, and steps of TLS handshakes.
 //!
 //! One thread runs a runtime; hashes are computed on a few more, with a low priority, so that the shards keep
 //! their cores. A shard hands a login over and goes on; the verdict comes back as a command. Whatever is asked, the
 //! number of logins under way has a bound, and whoever waited too long to be answered costs nothing more.
 
 mod client;
+mod handshakes;
 mod http;
 mod logins;
+
+pub use handshakes::{Handshakes, Step};
 
 use crate::auth::{Login, Policy, Verdict};
 use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS};

@@ -111,10 +111,6 @@ pub fn check_connect(c: &Connect, key: u64, mount: &str, options: &Options) -> R
             Property::ReceiveMaximum(n) => accepted.window = n.min(options.max_inflight),
             Property::TopicAliasMaximum(n) => accepted.alias_out_max = n.min(options.max_topic_alias),
             Property::RequestResponseInformation(b) => accepted.response_information = b != 0,
-            Property::AuthenticationMethod(method) => {
-                let text = format!("expected no authentication method, got {method}: none is configured");
-                return refuse(ReasonCode::BAD_AUTHENTICATION_METHOD, text);
-            }
             _ => {}
         }
     }

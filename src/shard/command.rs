@@ -7,7 +7,7 @@ use crate::listener::Entrance;
 use crate::map::Slot;
 use crate::session::Options;
 use crate::stats::{Counters, Ledger, Memory};
-use crate::transport::Layers;
+use crate::transport::{Layers, Stepped};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -29,6 +29,8 @@ pub enum Command {
     Policy(Arc<Policy>),
     /// What those who judge say of a connection's login.
     Judged(Slot, Verdict),
+    /// A step of a connection's handshake was taken.
+    Stepped(Slot, Box<Stepped>),
     /// A question of the management thread.
     Ask(Ask),
     /// Whether the shard moves on. Answered in the tick that takes it, however much there is to do.

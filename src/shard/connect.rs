@@ -1,10 +1,12 @@
 //! CONNECT: home, takeover, resume, and the ways to refuse.
 
 use super::connection::{Asked, Connection, Phase, Wait};
+use super::exchange::{add_auth, method_of};
 use super::keep::After;
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
+use crate::auth::scram::Proven;
 use crate::codec::{
     ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyBuf, ReasonCode, Version,
 };
@@ -53,7 +55,8 @@ impl<I: Io<Handover>> Shard<I> {
         behind: &[u8],
     ) -> Result<Next, Fault> {
         let names = self.local.conns.get(conn).and_then(|c| c.transport.as_ref()?.names().cloned());
-        let connect = &named(connect, names.as_ref());
+        let proven = self.door.exchanges.fresh.clone();
+        let connect = &named(connect, names.as_ref(), proven.as_ref());
         let version = connect.version;
         let terms = answer_terms(connect);
         self.local.with_link(conn, |c, _| {
@@ -86,6 +89,9 @@ impl<I: Io<Handover>> Shard<I> {
             }
             return Ok(self.move_home(conn, home, [bytes, rest, behind].concat()));
         }
+        if let (Some(method), None) = (method_of(&connect.properties), &proven) {
+            return Ok(self.begin_connect(conn, connect, method, bytes));
+        }
         let mount = match self.mountpoint_of(listener, client_id, connect.username) {
             Ok(mount) => mount,
             Err(refusal) => return Ok(self.refuse(conn, version, &refusal)),
@@ -108,7 +114,11 @@ impl<I: Io<Handover>> Shard<I> {
             };
             return Ok(self.refuse(conn, version, &Refusal { code, text }));
         }
-        let properties = connack_properties(&accepted, assigned.as_deref(), self.local.options.of(listener));
+        let mut properties =
+            connack_properties(&accepted, assigned.as_deref(), self.local.options.of(listener));
+        if let Some(proven) = &proven {
+            add_auth(&mut properties, &proven.signature);
+        }
         if !self.connack_fits(conn, &properties) {
             let text = "expected a Maximum Packet Size with room for CONNACK".into();
             return Ok(self.refuse(conn, version, &Refusal { code: ReasonCode::PACKET_TOO_LARGE, text }));
@@ -350,6 +360,7 @@ impl<I: Io<Handover>> Shard<I> {
         c.enter(Phase::Closing, &mut self.local.gauges);
         c.wait = Wait::Nothing;
         self.drop_grant(conn);
+        self.drop_exchange(conn);
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
         self.note_disconnected(conn, index, reason);
@@ -364,14 +375,19 @@ impl<I: Io<Handover>> Shard<I> {
     }
 }
 
-/// A CONNECT with the names of the client's certificate, where its listener takes them from there.
-fn named<'a>(connect: &Connect<'a>, names: Option<&'a PeerNames>) -> Connect<'a> {
-    let Some(names) = names else { return *connect };
-    Connect {
+/// A CONNECT with the names of the client's certificate, where its listener takes them from there, and with the user
+/// that it has proven to be.
+fn named<'a>(connect: &Connect<'a>, names: Option<&'a PeerNames>, proven: Option<&'a Proven>) -> Connect<'a> {
+    let proven = |connect: Connect<'a>| Connect {
+        username: proven.map(|proven| &*proven.user).or(connect.username),
+        ..connect
+    };
+    let Some(names) = names else { return proven(*connect) };
+    proven(Connect {
         client_id: names.client_id.as_deref().unwrap_or(connect.client_id),
         username: names.username.as_deref().or(connect.username),
         ..*connect
-    }
+    })
 }
 
 fn first_packet(bytes: &[u8]) -> &[u8] {

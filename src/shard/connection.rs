@@ -61,7 +61,7 @@ pub(super) enum Wait {
     Output,
     /// Others judge its CONNECT, which lies undecoded until they have, or a timer fires.
     Verdict,
-    /// A step of its TLS handshake waits for its turn.
+    /// A step of its TLS handshake waits for a place, or is taken elsewhere.
     Handshake,
     /// Too many of its acknowledgements wait for the disk.
     Acks,
@@ -294,7 +294,9 @@ impl Connection {
             return None;
         }
         if self.phase != Phase::Serving {
-            return Some(Armed::Once);
+            // Whose handshake is under way is read when there is a place for the step.
+            let placed = self.phase == Phase::Connecting && self.is_handshaking();
+            return Some(if placed { Armed::Parked } else { Armed::Once });
         }
         Some(if self.streak >= ACTIVE_READS { Armed::Stream } else { Armed::Parked })
     }
@@ -304,6 +306,11 @@ impl Connection {
     pub fn wants_input(&self) -> bool {
         let behind = self.wait == Wait::Full && self.pending.len() < READ_CREDIT_BYTES as usize;
         (self.wait == Wait::Nothing || behind) && !self.ended
+    }
+
+    /// Whether its bytes may cost a step of a TLS handshake.
+    pub fn is_handshaking(&self) -> bool {
+        self.transport.as_ref().is_some_and(|transport| transport.is_handshaking())
     }
 
     /// Whether it has something that is to be sent.

@@ -69,6 +69,7 @@ impl<I: Io<Handover>> Shard<I> {
                 }
                 Command::Policy(policy) => self.adopt_policy(policy),
                 Command::Judged(conn, verdict) => self.judged(conn, verdict),
+                Command::Stepped(conn, stepped) => self.handle_stepped(conn, *stepped),
                 Command::Ask(ask) => {
                     self.local.counters.asks += 1;
                     match ask {

@@ -2,6 +2,7 @@
 //! verdict.
 
 use super::connection::{Connection, Wait};
+use super::exchange::Exchanges;
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::auth::{Acl, Grant, Login, Policy, Verdict};
@@ -32,6 +33,8 @@ pub(super) struct Door {
     pub grants: Map<Slot, Granted>,
     /// CONNECTs that wait.
     waiting: Map<Slot, Waiting>,
+    /// Who authenticates in several steps.
+    pub exchanges: Exchanges,
     /// By number of the listener: whether only this machine can reach it.
     loopback: Vec<bool>,
 }
@@ -65,6 +68,7 @@ impl Door {
             grants: Map::default(),
             ask,
             waiting: Map::default(),
+            exchanges: Exchanges::default(),
             loopback: Vec::new(),
         }
     }
@@ -75,6 +79,7 @@ impl Door {
         map_bytes::<Slot, Granted>(self.grants.capacity())
             + map_bytes::<Slot, Waiting>(self.waiting.capacity())
             + ids
+            + self.exchanges.bytes()
             + self.loopback.capacity()
     }
 
@@ -112,6 +117,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.door.fresh = None;
         let verdict = match self.verdict_given(conn) {
             Some(verdict) => verdict,
+            None if self.door.exchanges.fresh.is_some() => Verdict::Known(None),
             None if self.is_certified(conn) => Verdict::Known(None),
             None if self.door.policy.must_wait(connect.username, connect.password) => {
                 self.ask(conn, connect, client_id)?

@@ -54,9 +54,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.shut(conn, Close::Now);
             return;
         }
-        if !self.wrap(conn, listener) {
-            return;
-        }
+        self.wrap(conn, listener);
         let timer = if proxied { Timer::proxied(slot) } else { Timer::connect(slot) };
         self.wheel.insert(now.plus_ms(wait_ms), timer);
         self.rearm(conn);
@@ -80,6 +78,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// The driver has closed a connection: its place is free.
     pub(super) fn handle_closed(&mut self, conn: Conn) {
+        self.drop_exchange(conn);
         if let Some((listener, refused)) = self.local.remove_connection(conn) {
             if refused {
                 self.local.refusing -= 1;

@@ -55,5 +55,6 @@ impl<I: Io<Handover>> Shard<I> {
             + self.door.bytes()
             + self.wrapped.bytes()
             + self.local.keeper.as_ref().map_or(0, |keeper| keeper.bytes())
+            + self.handshakes.bytes()
     }
 }

@@ -21,6 +21,8 @@ mod desk;
 mod door;
 mod drain;
 mod entrance;
+mod exchange;
+mod handshakes;
 mod inspect;
 mod keep;
 mod listing;
@@ -49,6 +51,7 @@ mod wrapped;
 pub use command::{Command, Farewell};
 pub use connection::Handover;
 pub use door::AskLogin;
+pub use handshakes::Helpers;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 pub use restore::{Disk, Restored, RestoredSession, load};
 
@@ -98,6 +101,8 @@ pub struct Parts<I> {
     pub policy: Arc<Policy>,
     /// Asks those who judge logins, where somebody does.
     pub ask_login: Option<AskLogin>,
+    /// Take steps of TLS handshakes, where somebody does; else the shard takes them itself.
+    pub helpers: Option<Helpers>,
     /// The listeners, by number; none where nothing is to be said of them.
     pub entrances: Vec<Entrance>,
     /// Log lines per second.
@@ -153,6 +158,7 @@ pub struct Shard<I: Io<Handover>> {
     drain: Option<drain::Drain>,
     /// TLS and WebSocket.
     wrapped: wrapped::Wrapped,
+    handshakes: handshakes::Handshakes,
     /// A sweep for expired retained messages is filed.
     sweeping: bool,
     moving: usize,
@@ -243,6 +249,7 @@ impl<I: Io<Handover>> Shard<I> {
             door: door::Door::new(parts.policy, parts.ask_login),
             drain: None,
             wrapped: wrapped::Wrapped::default(),
+            handshakes: handshakes::Handshakes::new(parts.helpers),
             sweeping: false,
             moving: 0,
             accept_paused: false,
@@ -296,7 +303,7 @@ impl<I: Io<Handover>> Shard<I> {
             && self.cleanup.is_empty()
             && self.scans.is_idle()
             && self.desk.is_idle()
-            && self.wrapped.is_idle()
+            && self.handshakes.is_idle()
             && self.door.is_idle()
             && self.drain.is_none()
             && self.local.done.is_empty()
@@ -320,8 +327,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.budget = self.tick_deliveries as isize;
         self.run_ready();
         self.lap(Part::Ready);
-        self.run_handshakes();
         self.handle_events();
+        self.run_handshakes();
         self.lap(Part::Events);
         self.drain_data();
         self.lap(Part::Data);
@@ -368,15 +375,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.rearm(conn);
             }
             Event::Sent { conn, buffer, error } => self.handle_sent(conn, buffer, error),
-            Event::Ready { conn } => {
-                if let Some(c) = self.local.conns.get_mut(conn) {
-                    c.armed = Armed::Nothing;
-                    if matches!(c.phase, Phase::Serving) && c.wants_input() {
-                        c.armed = Armed::Once;
-                        self.io.read(conn, Read::Once);
-                    }
-                }
-            }
+            Event::Ready { conn } => self.handle_ready(conn),
             Event::ReadEnded { conn, why } => self.handle_read_ended(conn, why),
             // A listener's number is one byte, see `LISTENERS_MAX`.
             Event::Accepted { conn, listener, peer } => self.handle_accepted(conn, listener as u8, peer),
@@ -391,6 +390,23 @@ impl<I: Io<Handover>> Shard<I> {
             Event::HandOverFailed { conn, item, errno } => self.handle_move_failed(conn, *item, errno),
             // A shard opens no connections.
             Event::Woken | Event::Connected { .. } => {}
+        }
+    }
+
+    /// A connection that was not read has something to read.
+    fn handle_ready(&mut self, conn: Conn) {
+        let Some(c) = self.local.conns.get_mut(conn) else { return };
+        c.armed = Armed::Nothing;
+        if !c.wants_input() {
+            return;
+        }
+        match c.phase {
+            Phase::Serving => {
+                c.armed = Armed::Once;
+                self.io.read(conn, Read::Once);
+            }
+            Phase::Connecting => self.ask_for_place(conn),
+            Phase::Proxied | Phase::Closing | Phase::Moving => {}
         }
     }
 

@@ -241,6 +241,9 @@ impl<I: Io<Handover>> Shard<I> {
             Fault::of(&e)
         })?;
         if c.phase == Phase::Connecting {
+            if let Some(next) = self.continue_connect(conn, &packet, rest, behind) {
+                return next;
+            }
             return match packet {
                 Packet::Connect(connect) => self.handle_connect(conn, &connect, bytes, rest, behind),
                 _ => Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected CONNECT as the first packet")),
@@ -258,10 +261,7 @@ impl<I: Io<Handover>> Shard<I> {
             Packet::Connect(_) => {
                 Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected one CONNECT, got a second"))
             }
-            Packet::Auth(_) => Err(Fault::new(
-                ReasonCode::PROTOCOL_ERROR,
-                "expected no AUTH: CONNECT had no authentication method",
-            )),
+            Packet::Auth(auth) => self.handle_auth(conn, &auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => Err(
                 Fault::new(ReasonCode::PROTOCOL_ERROR, "expected a packet of a client, got one of a server"),
             ),

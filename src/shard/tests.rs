@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::desk::{Ask, ClientQuery, ClientRow, Cursor, Listing, Page, Place, Reply, Wanted};
-use crate::io::{IoStats, Lease, ListenSpec};
+use crate::io::{IoStats, Lease, Leases, ListenSpec};
 use crate::limits::TIMER_HORIZON_MS;
 use crate::mesh::{Control, mesh, mesh_sized};
 use crate::session::Session;
 use crate::trie::RouteBuf;
 use std::net::{IpAddr, SocketAddr};
+
+mod handshakes;
 
 /// Reports the events that it is given, and notes what is closed.
 #[derive(Default)]
@@ -16,6 +18,8 @@ struct Still {
     events: Vec<Event<Handover>>,
     closed: Vec<Conn>,
     sent: Vec<Vec<u8>>,
+    reads: Vec<(Conn, Read)>,
+    leases: Leases,
 }
 
 impl Io<Handover> for Still {
@@ -28,8 +32,12 @@ impl Io<Handover> for Still {
     fn connect(&mut self, _: SocketAddr, _: Option<IpAddr>) -> std::io::Result<Conn> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
-    fn read(&mut self, _: Conn, _: Read) {}
-    fn release(&mut self, _: Lease) {}
+    fn read(&mut self, conn: Conn, how: Read) {
+        self.reads.push((conn, how));
+    }
+    fn release(&mut self, lease: Lease) {
+        self.leases.release(lease);
+    }
     fn send(&mut self, _: Conn, bytes: Vec<u8>) {
         self.sent.push(bytes);
     }
@@ -61,8 +69,12 @@ fn shard() -> Shard<Still> {
 
 /// Shard 0 of a mesh.
 fn shard_of(mesh: Mesh) -> Shard<Still> {
+    Shard::new(parts_of(mesh))
+}
+
+fn parts_of(mesh: Mesh) -> Parts<Still> {
     let shards = mesh.shards();
-    Shard::new(Parts {
+    Parts {
         io: Still::default(),
         mesh,
         me: 0,
@@ -72,6 +84,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         options: Options { anonymous_local_only: false, ..Options::default() },
         policy: Default::default(),
         ask_login: None,
+        helpers: None,
         entrances: Vec::new(),
         log_lines_per_s: 0,
         commands: std::sync::mpsc::channel().1,
@@ -79,7 +92,7 @@ fn shard_of(mesh: Mesh) -> Shard<Still> {
         tick_deliveries: 100,
         route_key_mask: u64::MAX,
         store: None,
-    })
+    }
 }
 
 impl Shard<Still> {

@@ -12,7 +12,7 @@
 //! Invariant: `released <= head <= tail <= published <= pushed <= released + entries`, where the producer
 //! writes only slots outside `released..pushed` and the consumer reads only slots in `head..published`.
 
-use super::primitive::{Arc, AtomicUsize, Ordering, Padded, UnsafeCell};
+use super::primitive::{Arc, AtomicUsize, Ordering, Padded, UnsafeCell, fence};
 use std::fmt;
 use std::mem::MaybeUninit;
 
@@ -117,6 +117,16 @@ impl<T> Producer<T> {
         self.pushed.wrapping_sub(self.published)
     }
 
+    /// Entries that the consumer has not given back the room of.
+    pub fn len(&self) -> usize {
+        self.pushed.wrapping_sub(self.ring.released.0.load(Ordering::Acquire))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn room_known(&self) -> usize {
         self.ring.slots.len() - self.pushed.wrapping_sub(self.released)
     }
@@ -200,6 +210,14 @@ impl<T> Consumer<T> {
         self.ring.published.0.load(Ordering::Acquire) == self.head
     }
 
+    /// Whether the producer has gone. What it published before is still there.
+    pub fn is_abandoned(&self) -> bool {
+        let alone = Arc::strong_count(&self.ring) == 1;
+        // What it did before it went is seen by what follows.
+        fence(Ordering::Acquire);
+        alone
+    }
+
     /// The position of the next entry.
     pub fn position(&self) -> usize {
         self.head
@@ -247,6 +265,20 @@ mod tests {
         assert!(!consumer.is_empty());
         assert_eq!((consumer.pop(), consumer.pop()), (Some('a'), None));
         assert_eq!(consumer.position(), 1);
+    }
+
+    #[test]
+    fn who_goes_leaves_what_was_pushed() {
+        let (mut producer, mut consumer) = ring(4);
+        (0..2).for_each(|n| producer.push(n).unwrap());
+        producer.publish();
+        assert_eq!((producer.len(), consumer.is_abandoned()), (2, false));
+        assert_eq!(consumer.pop(), Some(0));
+        consumer.release();
+        assert_eq!(producer.len(), 1);
+        drop(producer);
+        assert!(consumer.is_abandoned());
+        assert_eq!((consumer.pop(), consumer.pop()), (Some(1), None));
     }
 
     #[test]

@@ -76,6 +76,17 @@ pub struct Fault {
     pub text: String,
 }
 
+/// What came of a step of a handshake.
+#[derive(Debug)]
+pub struct Stepped {
+    /// The layers, one step further.
+    pub transport: Box<Transport>,
+    /// What came of MQTT behind the end of the handshake.
+    pub plain: Vec<u8>,
+    /// Whether it goes on, or what the peer did wrong.
+    pub fate: Result<Fate, Fault>,
+}
+
 /// Buffers that all connections of a shard use in turn.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -105,16 +116,13 @@ pub struct Transport {
 
 impl Transport {
     /// The layers of a new connection of such a listener; `None` where it has none.
-    ///
-    /// # Errors
-    /// What of the configuration rustls does not take.
-    pub fn new(layers: &Layers) -> Result<Option<Box<Transport>>, Fault> {
+    pub fn new(layers: &Layers) -> Option<Box<Transport>> {
         if layers.is_plain() {
-            return Ok(None);
+            return None;
         }
-        let tls = layers.tls.as_ref().map(|terms| Tls::new(terms).map(Box::new)).transpose()?;
+        let tls = layers.tls.as_ref().map(|terms| Box::new(Tls::new(terms)));
         let websocket = layers.websocket.as_ref().map(|terms| WebSocket::new(terms.clone()));
-        Ok(Some(Box::new(Transport::of(tls, websocket))))
+        Some(Box::new(Transport::of(tls, websocket)))
     }
 
     /// The layers of a client's new connection; what they begin with waits to be sealed. The seed decides the key and
@@ -167,6 +175,18 @@ impl Transport {
         if let Some(tls) = &mut self.tls {
             tls.hold(bytes);
         }
+    }
+
+    /// Whether a step of the handshake is due with what is held. Else it lacks bytes, and costs nothing.
+    pub fn is_step_due(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_step_due())
+    }
+
+    /// Takes the step that is due, on whatever thread.
+    pub fn step(mut self: Box<Transport>, scratch: &mut Scratch) -> Stepped {
+        let mut plain = Vec::new();
+        let fate = self.receive(&[], scratch, &mut plain);
+        Stepped { transport: self, plain, fate }
     }
 
     /// Takes bytes of the socket and appends those of MQTT to `plain`.
@@ -251,4 +271,4 @@ impl Transport {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -75,6 +75,21 @@ fn layers(files: &TlsFiles) -> Layers {
     Layers { tls: Some(Arc::new(TlsTerms::new(files).unwrap())), websocket: None }
 }
 
+/// TLS with a certificate for localhost.
+pub(crate) fn tls() -> Layers {
+    let certificates = vec![Authority::new("authority").sign("server", &["localhost"], 1)];
+    layers(&TlsFiles { certificates, ..TlsFiles::default() })
+}
+
+/// The first words of a client.
+pub(crate) fn hello() -> Vec<u8> {
+    let config = Arc::new(client(rustls::ALL_VERSIONS));
+    let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut words = Vec::new();
+    client.write_tls(&mut words).unwrap();
+    words
+}
+
 /// Takes every certificate; which one it was is looked at afterwards.
 #[derive(Debug)]
 struct Gullible;
@@ -129,7 +144,7 @@ impl Pair {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         Pair {
             client: ClientConnection::new(config.clone(), name).unwrap(),
-            server: Transport::new(layers).unwrap().unwrap(),
+            server: Transport::new(layers).unwrap(),
             scratch: Scratch::default(),
             got: Vec::new(),
             told: Vec::new(),
@@ -262,7 +277,7 @@ fn what_is_no_tls_is_answered_by_an_alert() {
     };
     let layers = layers(&files);
     let (mut scratch, mut plain, mut wire) = (Scratch::default(), Vec::new(), Vec::new());
-    let mut server = Transport::new(&layers).unwrap().unwrap();
+    let mut server = Transport::new(&layers).unwrap();
     let mqtt = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 0];
     let fault = server.receive(&mqtt, &mut scratch, &mut plain).unwrap_err();
     assert_eq!(fault.layer, Layer::Tls);
@@ -277,7 +292,7 @@ fn what_is_no_tls_is_answered_by_an_alert() {
     pair.talk(&[]);
     assert!(pair.fate.is_err() && pair.client.is_handshaking());
     // A handshake message that does not end.
-    let mut server = Transport::new(&layers).unwrap().unwrap();
+    let mut server = Transport::new(&layers).unwrap();
     let mut fault = None;
     for _ in 0..4 {
         let mut record = vec![22, 3, 3, 0x40, 0];
@@ -287,6 +302,30 @@ fn what_is_no_tls_is_answered_by_an_alert() {
         fault = fault.or(server.receive(&record, &mut scratch, &mut plain).err());
     }
     assert!(fault.is_some(), "more than {TLS_HANDSHAKE_BYTES_MAX} bytes");
+}
+
+#[test]
+fn a_step_is_due_with_a_whole_record_or_with_what_is_none() {
+    let layers = tls();
+    let held = |bytes: &[u8]| {
+        let mut server = Transport::new(&layers).unwrap();
+        server.hold(bytes);
+        server
+    };
+    let hello = hello();
+    for cut in 0..hello.len() {
+        let server = held(&hello[..cut]);
+        assert!(!server.is_step_due(), "{cut} of {}", hello.len());
+        assert!(server.bytes() < 2_048 + hello.len(), "{cut}: rustls has not begun");
+    }
+    for due in [&hello[..], b"GET /", b"\x10", b"\x16\x02", b"\x16\x03\x01\xff\xff", b"\x80\x2e"] {
+        assert!(held(due).is_step_due(), "{due:x?}");
+    }
+    let stepped = held(&hello).step(&mut Scratch::default());
+    assert_eq!((stepped.fate, stepped.plain.len()), (Ok(Fate::Open), 0));
+    assert!(stepped.transport.has_output() && !stepped.transport.is_step_due());
+    let stepped = held(b"GET / HTTP/1.1\r\n").step(&mut Scratch::default());
+    assert!(stepped.fate.is_err() && stepped.transport.has_output(), "an alert");
 }
 
 #[test]

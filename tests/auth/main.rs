@@ -8,4 +8,5 @@ mod folder;
 mod foreign;
 mod http;
 mod passwords;
+mod scram;
 mod tokens;

@@ -152,24 +152,21 @@ fn whoever_guesses_is_held_off_and_others_are_not() {
     });
 }
 
+/// Runs `ringmq passwd`: whether it succeeded, and what it said.
+pub fn passwd(arguments: &[&str], input: &str) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+    command.arg("passwd").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built for this test");
+    // Where nothing is read, there is nobody to write to.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
 fn passwd_maintains_a_file_that_foreign_clients_come_in_by() {
     let folder = Folder::new();
     let file = folder.path("users");
-    let passwd = |arguments: &[&str], input: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-        command
-            .arg("passwd")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary was built for this test");
-        // Where nothing is read, there is nobody to write to.
-        let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
-        let output = child.wait_with_output().expect("it ends");
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
     assert_eq!(passwd(&[&file, "ann"], "first\n"), (true, String::new()));
     assert_eq!(passwd(&[&file, "bob"], "second\n"), (true, String::new()));
     assert_eq!(passwd(&[&file, "ann"], "third"), (true, String::new()));

@@ -10,6 +10,7 @@
 mod broker;
 mod http;
 mod peer;
+pub mod scram;
 mod socket;
 
 use ringmq::codec::Version;

@@ -9,6 +9,7 @@ use super::net::Wire;
 use super::random::Random;
 use super::store::Disk;
 use super::trace;
+use ringmq::auth::Policy;
 use ringmq::io::ListenSpec;
 use ringmq::map::Keyed;
 use ringmq::mesh::mesh_sized;
@@ -29,6 +30,7 @@ pub struct Build {
     /// Entries of a control ring and of a data ring.
     pub rings: (usize, usize),
     pub options: Options,
+    pub policy: Arc<Policy>,
     pub fan_out_at_once: usize,
     pub tick_deliveries: usize,
     /// Bits of the key of an exact filter that count.
@@ -271,8 +273,9 @@ fn nodes(
             keyed: Keyed::new(build.seed),
             seed: random.next(),
             options: build.options.clone(),
-            policy: Default::default(),
+            policy: build.policy.clone(),
             ask_login: None,
+            helpers: None,
             entrances: Vec::new(),
             log_lines_per_s: 0,
             commands: inbox,

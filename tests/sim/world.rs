@@ -40,6 +40,7 @@ fn boot(plan: &Rc<Plan>, wire: Wire, engine: Option<MemoryEngine>, stage: &Stage
         seed: plan.seed,
         shards: plan.shards,
         rings: plan.rings,
+        policy: Default::default(),
         options: plan.options.clone(),
         fan_out_at_once: plan.fan_out_at_once,
         tick_deliveries: plan.tick_deliveries,

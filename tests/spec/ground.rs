@@ -6,6 +6,7 @@
 
 use crate::common::{self, Driver, Ground, Socket, uptime};
 use crate::machine::{Build, Faults, Leave, Machine, SocketId, Wire};
+use ringmq::auth::Policy;
 use ringmq::config::{Config, Sources};
 use ringmq::limits::{
     CONTROL_RING_ENTRIES, DATA_RING_ENTRIES, FAN_OUT_AT_ONCE_MAX, TICK_DELIVERIES_MAX, TIMER_GRANULE_MS,
@@ -175,11 +176,15 @@ impl Socket for Line {
 
 /// MQTT's options with these settings.
 fn options(settings: &[(&str, &str)]) -> Options {
+    // No simulated peer has an address.
+    Options { sys_local_only: false, ..config(settings).mqtt }
+}
+
+fn config(settings: &[(&str, &str)]) -> Config {
     let owned = |(key, value): &(&str, &str)| ("--set".to_owned(), (*key).to_owned(), (*value).to_owned());
     let sources = Sources { arguments: settings.iter().map(owned).collect(), ..Sources::default() };
     let loaded = Config::load(&sources).unwrap_or_else(|faults| panic!("{settings:?}: {faults:?}"));
-    // No simulated peer has an address.
-    Options { sys_local_only: false, ..loaded.config.mqtt }
+    loaded.config
 }
 
 /// A machine with a broker, which peers drive.
@@ -201,6 +206,7 @@ impl Simulation {
             shards,
             rings: (CONTROL_RING_ENTRIES, DATA_RING_ENTRIES),
             options: options(settings),
+            policy: Arc::new(Policy::load(&config(settings).auth).expect("its files are right")),
             fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
             tick_deliveries: TICK_DELIVERIES_MAX,
             route_key_mask: u64::MAX,

@@ -20,7 +20,7 @@ impl Ends {
     fn new(server: &Layers, client: &DialLayers) -> Ends {
         Ends {
             client: Transport::dial(client, 7).unwrap(),
-            server: Transport::new(server).unwrap().unwrap(),
+            server: Transport::new(server).unwrap(),
             scratch: Scratch::default(),
             up: Vec::new(),
             down: Vec::new(),

@@ -1,8 +1,10 @@
 //! Password files and rules from any text: what is read can be asked, and a refusal is one line.
 
 use super::input::Input;
+use ringmq::auth::http::{Access, Answer, Ask, Format, Method, Param, Subject};
 use ringmq::auth::jwt::{Judged, Jwt};
 use ringmq::auth::passwords::{Passwords, edited};
+use ringmq::auth::scram::{Exchange, Verifier};
 use ringmq::auth::{Acl, Client, Deed, Login};
 use ringmq::message::QoS;
 use ringmq::topic::Filter;
@@ -61,6 +63,52 @@ pub fn jwt(data: &[u8]) {
     let login =
         Login { client_id: "c".into(), username: None, password: Some(token.as_bytes().into()), from: None };
     assert!(!matches!(jwt.judge(&login, 1_000), Judged::Holds(_)), "{token}");
+}
+
+/// Messages of SCRAM from any text prove nothing to whoever does not know the password.
+pub fn scram(data: &[u8]) {
+    let split = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (first, last) = (&data[..split], data.get(split + 1..).unwrap_or_default());
+    let rounds = std::num::NonZeroU32::MIN;
+    let stand_in = |user: &str| (Verifier::stand_in(b"a secret of the fuzz target", user, rounds), true);
+    if let Some(exchange) = Exchange::begin(first, "ours", stand_in) {
+        assert!(exchange.challenge().starts_with("r=") && !exchange.user().is_empty());
+        assert_eq!(exchange.finish(last), None);
+    }
+    let text = String::from_utf8_lossy(data);
+    if let Some(verifier) = Verifier::read(&text) {
+        assert!(Verifier::read(&verifier.show()).is_some_and(|again| again == verifier));
+    }
+}
+
+/// Parameters of a request from any text: those that are accepted are written as they were, and what stands for a client
+/// is never a parameter of its own.
+pub fn request(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (param, value) = text.split_once('\n').unwrap_or((&text, ""));
+    let _ = Answer::read(200, data);
+    let param = match Param::read(param) {
+        Err(fault) => return one_line(&fault),
+        Ok(param) => param,
+    };
+    assert_eq!(Param::read(&param.show()).expect("it was read before"), param);
+    let subject = Subject {
+        client_id: value,
+        username: Some(value),
+        password: Some(value.as_bytes()),
+        from: None,
+        topic: Some((Access::Publish, value)),
+    };
+    let url = "http://127.0.0.1/".into();
+    let ask = Ask { url, method: Method::Post, params: vec![param.clone()] };
+    let request = ask.about(Format::Form, &subject).expect("a form takes any bytes");
+    let fields: Vec<_> = form_urlencoded::parse(&request.body).collect();
+    let name = param.show();
+    assert_eq!(fields.len(), 1, "{name}");
+    assert!(name.starts_with(&*fields[0].0));
+    let json = ask.about(Format::Json, &subject).expect("these are texts");
+    let object: serde_json::Value = serde_json::from_slice(&json.body).expect("JSON");
+    assert_eq!(object[&*fields[0].0].as_str(), Some(&*fields[0].1));
 }
 
 fn one_line(fault: &str) {

@@ -38,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "passwords", body: access::passwords },
     Target { name: "acl", body: access::acl },
     Target { name: "jwt", body: access::jwt },
+    Target { name: "scram", body: access::scram },
+    Target { name: "request", body: access::request },
 ];
 
 /// Runs a target once.

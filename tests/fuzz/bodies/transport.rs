@@ -34,7 +34,7 @@ fn carry(
     bytes: &[u8],
     step: usize,
 ) -> (Vec<u8>, Result<Fate, Fault>, Vec<u8>) {
-    let mut transport = Transport::new(layers).expect("terms that hold").expect("a layer");
+    let mut transport = Transport::new(layers).expect("a layer");
     let (mut scratch, mut plain, mut wire) = (Scratch::default(), Vec::new(), Vec::new());
     if !before.is_empty() {
         transport.receive(before, &mut scratch, &mut plain).expect("a good request");

@@ -1,5 +1,6 @@
 //! The statements of MQTT 5.0.
 
+mod auth;
 mod choices;
 mod client;
 mod connack;
@@ -32,6 +33,7 @@ pub const SUITE: Suite = Suite {
         qos::CASES,
         subscribe::CASES,
         ends::CASES,
+        auth::CASES,
         rules::CASES,
         choices::CASES,
         topics::CASES,
