@@ -7,6 +7,7 @@ mod disk;
 mod layers;
 mod listeners;
 mod pulse;
+mod seat;
 
 pub use disk::View;
 pub use layers::Watch;
@@ -14,6 +15,7 @@ pub use pulse::Pulse;
 
 use disk::{Disk, Opened};
 use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, open_local};
+use seat::{Alarm, Seat, Start};
 
 use crate::api::{Desk, Port};
 use crate::auth::{Policy, Secret};
@@ -88,34 +90,6 @@ impl Handle {
         })
     }
 }
-
-/// A thread has its driver: which shard it is, and how others reach it.
-type Taken = (usize, Address<Handover>, Waker);
-
-/// What a thread needs to become a shard.
-struct Seat {
-    me: usize,
-    shards: usize,
-    core: Option<usize>,
-    seed: u64,
-    mesh: Mesh,
-    config: Config,
-    entrances: Vec<Entrance>,
-    chosen: Chosen,
-    driver: DriverOptions,
-    commands: Receiver<Command>,
-    /// What the shard is told by those whom it asks comes as a command.
-    own: Sender<Command>,
-    policy: Arc<Policy>,
-    connectors: Connectors,
-    /// Where a listener has TLS.
-    handshakes: Option<Handshakes>,
-    ready: Sender<Result<Taken, String>>,
-    peers: Receiver<Start>,
-}
-
-/// What a shard starts with: the addresses of all, and its part of what is kept.
-type Start = (Vec<Address<Handover>>, Option<shard::Disk>);
 
 impl Broker {
     /// Starts all shards and opens the listeners. The error is one line that says what to do.
@@ -509,129 +483,5 @@ impl Crew {
             let _ = thread.join();
         }
         Err(missing)
-    }
-}
-
-/// How a shard asks the connectors to judge a login.
-fn asking(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskLogin {
-    Box::new(move |login, conn| {
-        let (own, waker) = (own.clone(), waker.clone());
-        let reply = move |verdict| {
-            // A shard that is gone needs no verdict.
-            let _ = own.send(Command::Judged(conn, verdict));
-            waker.wake();
-        };
-        connectors.judge(Question { login, reply: Box::new(reply) });
-    })
-}
-
-/// How a shard has steps of handshakes taken.
-fn helping(mut handshakes: Handshakes, own: Sender<Command>, waker: Waker) -> Helpers {
-    let take = move |transport, conn| {
-        let (own, waker) = (own.clone(), waker.clone());
-        let reply = move |stepped| {
-            // A shard that is gone needs none.
-            let _ = own.send(Command::Stepped(conn, Box::new(stepped)));
-            waker.wake();
-        };
-        handshakes.take(Step { transport, reply: Box::new(reply) });
-    };
-    Helpers { places: SHARD_HANDSHAKES_MAX, take: Box::new(take) }
-}
-
-/// A shard's driver could not be built: why, and what to do.
-fn no_driver(me: usize, chosen: &Chosen, error: &std::io::Error) -> String {
-    let what = match error.raw_os_error() {
-        // EMFILE and ENFILE, for which std has no name.
-        Some(23 | 24) => "raise the limit of open files (ulimit -n), or use fewer shards (--shards)",
-        _ if error.kind() == ErrorKind::OutOfMemory => {
-            "raise the limit of locked memory (ulimit -l) or of the control group, or use fewer shards (--shards)"
-        }
-        _ => "use fewer shards (--shards), or the other driver (--io)",
-    };
-    format!("cannot start {} for shard {me}: {error}; {what}", chosen.name())
-}
-
-/// Tells when a shard's thread ends by a panic.
-struct Alarm {
-    me: usize,
-    alarm: watch::Sender<Option<String>>,
-    ended: bool,
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.alarm.send_replace(Some(format!("shard {} ended by a fault of the broker", self.me)));
-        }
-    }
-}
-
-impl Seat {
-    fn run(self, mut alarm: Alarm) -> Farewell {
-        let nothing = || Farewell {
-            counters: Counters::default(),
-            memory: Memory::default(),
-            ledger: Ledger::default(),
-            driver: "not started".into(),
-        };
-        if let Some(core) = self.core
-            && let Err(e) = pin_to_core(core)
-        {
-            tracing::warn!("shard {} is not pinned to core {core}: {e}", self.me);
-        }
-        let mut io = match self.driver() {
-            Ok(io) => io,
-            Err(e) => {
-                alarm.ended = true;
-                let _ = self.ready.send(Err(no_driver(self.me, &self.chosen, &e)));
-                return nothing();
-            }
-        };
-        let _ = self.ready.send(Ok((self.me, io.address(), io.waker())));
-        drop(self.ready);
-        let Ok((peers, store)) = self.peers.recv() else {
-            alarm.ended = true;
-            return nothing();
-        };
-        io.set_peers(peers);
-        let helpers = self.handshakes.map(|ways| helping(ways, self.own.clone(), io.waker()));
-        let ask_login = asking(self.connectors, self.own, io.waker());
-        let shard = Shard::new(Parts {
-            io,
-            mesh: self.mesh,
-            me: self.me as u16,
-            shards: self.shards,
-            keyed: Keyed::new(self.seed),
-            seed: self.seed.rotate_left(7 * self.me as u32 + 1),
-            options: self.config.mqtt.clone(),
-            policy: self.policy,
-            ask_login: Some(ask_login),
-            helpers,
-            entrances: self.entrances,
-            log_lines_per_s: self.config.log.shard_lines_per_s,
-            commands: self.commands,
-            fan_out_at_once: FAN_OUT_AT_ONCE_MAX,
-            tick_deliveries: TICK_DELIVERIES_MAX,
-            route_key_mask: u64::MAX,
-            store,
-        });
-        let farewell = shard.run();
-        alarm.ended = true;
-        farewell
-    }
-
-    /// Builds the driver. The kernel gives the locked memory of a process back a moment after its end, so that
-    /// a broker that is restarted tries again.
-    fn driver(&self) -> std::io::Result<Driver<Handover>> {
-        for _ in 1..DRIVER_TRIES_MAX {
-            match Driver::new(&self.chosen, &self.driver) {
-                Err(e) if e.kind() == ErrorKind::OutOfMemory => {
-                    std::thread::sleep(Duration::from_millis(DRIVER_RETRY_MS));
-                }
-                other => return other,
-            }
-        }
-        Driver::new(&self.chosen, &self.driver)
     }
 }

@@ -9,12 +9,13 @@
 use super::connection::Wait;
 use super::keep::{After, incoming_key};
 use super::publish::Origin;
-use super::{Handover, Shard};
-use crate::codec::{AckKind, PacketId, ReasonCode};
+use super::{Fault, Handover, Next, Shard};
+use crate::codec::{AckKind, PacketId, Publish, ReasonCode};
 use crate::io::{Conn, Io, ShardId};
 use crate::limits::PENDING_ACKS_MAX;
 use crate::map::Slot;
 use crate::message::QoS;
+use crate::session::Arrival;
 use crate::store::Change;
 use std::collections::VecDeque;
 
@@ -124,6 +125,47 @@ impl<I: Io<Handover>> Shard<I> {
         let me = self.me;
         let Some(keeper) = self.local.keeper.as_mut().filter(|_| ticket != 0) else { return };
         keeper.after(if owner == me { After::Op(ticket) } else { After::Settle(owner, ticket) });
+    }
+
+    /// Whether a QoS 2 message is new; else what is done about it.
+    pub(super) fn check_incoming(
+        &mut self,
+        conn: Conn,
+        index: u32,
+        p: &Publish,
+    ) -> Result<Option<Next>, Fault> {
+        let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) else { return Ok(None) };
+        let Some(c) = self.local.conns.get(conn) else { return Ok(Some(Next::Gone)) };
+        let max = usize::from(c.link.receive_max);
+        let forget_ms = u64::from(self.local.options.of(c.listener).await_rel_timeout_s) * 1000;
+        let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Some(Next::Gone)) };
+        let incoming = session.incoming.get_or_insert_default();
+        let (held, mut late) = (incoming.len(), Vec::new());
+        let arrival = incoming.check(id, max, self.local.now, forget_ms, &mut late);
+        let forgotten = (held - incoming.len()) as u64;
+        self.local.counters.qos2_forgotten += forgotten;
+        self.local.gauges.inflight_in -= forgotten;
+        self.drop_late(index, late);
+        match arrival {
+            Arrival::New => Ok(None),
+            Arrival::Again if self.is_unsure(index, id) => {
+                if !p.dup {
+                    // Refused when it came again: its client has given it up, and this is another one.
+                    self.give_up_unsure(index, id);
+                }
+                Ok(None)
+            }
+            Arrival::Again => {
+                // PUBREC leaves when the first one's may.
+                let op = self.local.conns.slot(conn).map_or(0, |slot| self.pending_op(slot, index, id));
+                Ok(Some(self.acknowledge(conn, p, ReasonCode::SUCCESS, "", op)))
+            }
+            Arrival::TooMany => {
+                self.local.counters.qos2_refused += 1;
+                let text = format!("expected at most {max} QoS 2 messages without PUBREL");
+                Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text))
+            }
+        }
     }
 
     /// The operation that a QoS 2 message of a session waits for, from now on on this connection.

@@ -15,7 +15,7 @@ use crate::map::Slot;
 use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::router::Wanted;
-use crate::session::{Arrival, Carried, Incoming, PAYLOAD_FORMAT, format_holds, properties_too_long};
+use crate::session::{Carried, Incoming, PAYLOAD_FORMAT, format_holds, properties_too_long};
 use crate::stats::{LossCause, Source};
 use crate::time::Moment;
 use crate::topic::Topic;
@@ -135,7 +135,6 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(index) = c.session else { return Ok(Next::Gone) };
         let options = self.local.options.of(c.listener);
         let checks_format = options.check_payload_format;
-        let forget_ms = u64::from(options.await_rel_timeout_s) * 1000;
         let mut aliased = false;
         let mut m = MessageRef {
             topic: p.topic,
@@ -183,31 +182,8 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let Some(session) = self.local.sessions.get_mut(index) else { return Ok(Next::Gone) };
         m.head.publisher = session.key;
-        if let (QoS::ExactlyOnce, Some(id)) = (p.qos, p.packet_id) {
-            let max = usize::from(c.link.receive_max);
-            let incoming = session.incoming.get_or_insert_default();
-            let held = incoming.len();
-            let mut late = Vec::new();
-            let arrival = incoming.check(id, max, self.local.now, forget_ms, &mut late);
-            let forgotten = (held - incoming.len()) as u64;
-            self.local.counters.qos2_forgotten += forgotten;
-            self.local.gauges.inflight_in -= forgotten;
-            self.drop_late(index, late);
-            match arrival {
-                Arrival::New => {}
-                Arrival::Again if self.is_unsure(index, id) => {
-                    if !p.dup {
-                        // Refused when it came again: its client has given it up, and this is another one.
-                        self.give_up_unsure(index, id);
-                    }
-                }
-                Arrival::Again => return Ok(self.acknowledge_again(conn, index, p, id)),
-                Arrival::TooMany => {
-                    self.local.counters.qos2_refused += 1;
-                    let text = format!("expected at most {max} QoS 2 messages without PUBREL");
-                    return Err(Fault::new(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, text));
-                }
-            }
+        if let Some(next) = self.check_incoming(conn, index, p)? {
+            return Ok(next);
         }
         if m.topic.starts_with("$SYS/") {
             let text = "expected a topic outside $SYS/, which the broker alone publishes to";
@@ -268,12 +244,6 @@ impl<I: Io<Handover>> Shard<I> {
                 Ok(next)
             }
         }
-    }
-
-    /// PUBREC for a message that was taken before: when the first one's may leave.
-    fn acknowledge_again(&mut self, conn: Conn, index: u32, p: &Publish, id: PacketId) -> Next {
-        let op = self.local.conns.slot(conn).map_or(0, |slot| self.pending_op(slot, index, id));
-        self.acknowledge(conn, p, ReasonCode::SUCCESS, "", op)
     }
 
     /// PUBACK or PUBREC. What it retains is in the ring of the topic's shard already. `text` says what was expected where `code` is an error.

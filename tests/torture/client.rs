@@ -8,7 +8,7 @@ use ringmq::codec::{
 };
 use ringmq::limits::PACKET_BYTES_MAX;
 use ringmq::message::QoS;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,8 +248,10 @@ struct Taking {
     name: String,
     subscribed: Arc<AtomicBool>,
     got: Arc<Mutex<Got>>,
+    /// Connections so far.
+    links: u32,
     /// QoS 2 messages that wait for PUBREL.
-    open: HashSet<PacketId>,
+    open: HashMap<PacketId, (usize, u64)>,
 }
 
 impl Subscriber {
@@ -260,7 +262,8 @@ impl Subscriber {
             name: name.to_owned(),
             subscribed: Arc::clone(&subscribed),
             got: Arc::clone(&got),
-            open: HashSet::new(),
+            links: 0,
+            open: HashMap::new(),
         };
         let thread = std::thread::spawn(move || {
             while !town.over.load(Ordering::Relaxed) {
@@ -299,6 +302,7 @@ impl Taking {
         let (mut wire, present) = Wire::connect(town, &self.name)?;
         let known = self.subscribed.load(Ordering::Relaxed);
         assert!(present || !known, "{}: its session is there", self.name);
+        self.links += 1;
         if !known {
             wire.subscribe("#", self.qos)?;
         }
@@ -308,7 +312,11 @@ impl Taking {
                 Packet::SubAck(_) => self.subscribed.store(true, Ordering::Relaxed),
                 Packet::Publish(publish) => self.take(&mut wire, town, &publish)?,
                 Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
-                    self.open.remove(&ack.packet_id);
+                    if let Some((from, seq)) = self.open.remove(&ack.packet_id) {
+                        town.note(from, seq, || {
+                            format!("{}, connection {}, is told PUBREL", self.name, self.links)
+                        });
+                    }
                     wire.ack(AckKind::PubComp, ack.packet_id)?;
                 }
                 other => panic!("{}: a message, got {other:?}", self.name),
@@ -322,8 +330,10 @@ impl Taking {
         let id = publish.packet_id.expect("the QoS of both is above 0");
         let exact = publish.qos == QoS::ExactlyOnce;
         let seq = number(publish.payload);
-        town.note(from, seq, || format!("{} got it as {id}, dup {}", self.name, publish.dup));
-        if !exact || self.open.insert(id) {
+        town.note(from, seq, || {
+            format!("{}, connection {}, got it as {id}, dup {}", self.name, self.links, publish.dup)
+        });
+        if !exact || self.open.insert(id, (from, seq)).is_none() {
             *self.got.lock().unwrap().entry((from, seq)).or_default() += 1;
         }
         wire.ack(if exact { AckKind::PubRec } else { AckKind::PubAck }, id)
