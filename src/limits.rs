@@ -218,6 +218,14 @@ pub const AUTH_NAME_BYTES_MAX: usize = 4_096;
 pub const JWT_BYTES_MAX: usize = 16_384;
 /// Keys of a JSON Web Key Set at most.
 pub const JWT_KEYS_MAX: usize = 256;
+/// Bytes of a JSON Web Key Set that is fetched at most.
+pub const JWKS_BYTES_MAX: usize = 1 << 20;
+/// Milliseconds for fetching it.
+pub const JWKS_TIMEOUT_MS: u32 = 5_000;
+/// Milliseconds from one fetch to another that a token with an unknown key causes, at least.
+pub const JWKS_EARLY_MS_MIN: u64 = 2_000;
+/// Milliseconds after which a fetch that failed is tried again.
+pub const JWKS_RETRY_MS: u64 = 2_000;
 /// Seconds by which clocks may differ, for the times in a token.
 pub const JWT_LEEWAY_S: u64 = 10;
 /// Rules of an ACL file at most.

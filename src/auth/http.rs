@@ -273,19 +273,6 @@ impl Ask {
         !self.url.is_empty()
     }
 
-    /// Whether certificates are needed.
-    pub fn is_secure(&self) -> bool {
-        self.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
-    }
-
-    /// Checks the address.
-    ///
-    /// # Errors
-    /// What was expected and what came.
-    pub fn check(&self) -> Result<(), String> {
-        if !self.is_on() { Ok(()) } else { check_url(&self.url) }
-    }
-
     /// The request about a client; `None` where a value cannot be written in its format.
     pub fn about(&self, format: Format, of: &Subject) -> Option<Request> {
         let (content_type, encoded) = match (self.method, format) {
@@ -322,6 +309,11 @@ impl Ask {
         let object: Option<serde_json::Map<_, _>> = self.params.iter().map(member).collect();
         Some(serde_json::Value::Object(object?).to_string())
     }
+}
+
+/// Whether certificates are needed for an address.
+pub fn is_secure(url: &str) -> bool {
+    url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
 }
 
 /// Whether requests can be made to an address.

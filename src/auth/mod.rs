@@ -56,6 +56,15 @@ impl Source {
     }
 }
 
+/// A JSON Web Key Set at an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Jwks {
+    /// The address; empty = none.
+    pub url: Box<str>,
+    /// Seconds after which it is fetched again.
+    pub refresh_s: u32,
+}
+
 /// Where the broker learns who is who.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthOptions {
@@ -69,6 +78,8 @@ pub struct AuthOptions {
     pub jwt_public_key: Option<PathBuf>,
     /// Keys of signed tokens, a file of a JSON Web Key Set.
     pub jwt_jwks_file: Option<PathBuf>,
+    /// Where keys of signed tokens are fetched from.
+    pub jwt_jwks: Jwks,
     /// What a token must say.
     pub jwt_claims: Vec<Claim>,
     /// Whether a connection stays when its token ends.
@@ -89,6 +100,7 @@ impl Default for AuthOptions {
             jwt_secret: "".into(),
             jwt_public_key: None,
             jwt_jwks_file: None,
+            jwt_jwks: Jwks { url: "".into(), refresh_s: 300 },
             jwt_claims: Vec::new(),
             jwt_outlive: false,
             http: HttpOptions::default(),
@@ -186,6 +198,8 @@ pub struct Policy {
     pub passwords: Option<Passwords>,
     /// Keys of tokens.
     pub jwt: Option<Jwt>,
+    /// Where more keys are fetched from.
+    pub jwks: Option<Jwks>,
     /// How back-ends are asked.
     pub http: HttpOptions,
     /// How connections to back-ends are encrypted, where one of them is.
@@ -216,7 +230,8 @@ impl Policy {
             }
         };
         let jwt = jwt_of(options)?;
-        let (http, tls) = (options.http.clone(), tls_of(&options.http)?);
+        let (http, tls) = (options.http.clone(), tls_of(options)?);
+        let jwks = (!options.jwt_jwks.url.is_empty()).then(|| options.jwt_jwks.clone());
         let is_on = |source: Source| match source {
             Source::Jwt => jwt.is_some(),
             Source::PasswordFile => passwords.is_some(),
@@ -224,7 +239,7 @@ impl Policy {
         };
         let chain = chain_of(&options.chain, is_on)?;
         let secret = Secret::draw()?;
-        Ok(Policy { chain, passwords, jwt, http, tls, secret, acl, deny_action: options.deny_action })
+        Ok(Policy { chain, passwords, jwt, jwks, http, tls, secret, acl, deny_action: options.deny_action })
     }
 
     /// Whether nobody is asked who a client is.
@@ -296,12 +311,17 @@ fn chain_of(order: &[Source], is_on: impl Fn(Source) -> bool) -> Result<Vec<Sour
 }
 
 /// TLS for back-ends, where one of them needs it.
-fn tls_of(http: &HttpOptions) -> Result<Option<Arc<ClientConfig>>, String> {
-    let asks = [("auth.http_auth_url", &http.auth), ("auth.http_superuser_url", &http.superuser)];
-    for (key, ask) in asks {
-        ask.check().map_err(|what| format!("{key}: {what}"))?;
+fn tls_of(options: &AuthOptions) -> Result<Option<Arc<ClientConfig>>, String> {
+    let http = &options.http;
+    let urls = [
+        ("auth.http_auth_url", &http.auth.url),
+        ("auth.http_superuser_url", &http.superuser.url),
+        ("auth.jwt_jwks_url", &options.jwt_jwks.url),
+    ];
+    for (key, url) in urls.iter().filter(|(_, url)| !url.is_empty()) {
+        http::check_url(url).map_err(|what| format!("{key}: {what}"))?;
     }
-    let secure = asks.iter().any(|(_, ask)| ask.is_secure());
+    let secure = urls.iter().any(|(_, url)| http::is_secure(url));
     secure.then(|| tls::client_config(http.ca_file.as_deref())).transpose()
 }
 
@@ -323,7 +343,8 @@ fn jwt_of(options: &AuthOptions) -> Result<Option<Jwt>, String> {
     if let Some(path) = &options.jwt_jwks_file {
         read("auth.jwt_jwks_file", path, |text| jwt.add_set(&text))?;
     }
-    Ok((!jwt.is_empty()).then_some(jwt))
+    let fetched = !options.jwt_jwks.url.is_empty();
+    Ok((fetched || !jwt.is_empty()).then_some(jwt))
 }
 
 /// Reads a file of a key.

@@ -186,6 +186,10 @@ pub const KEYS: &[Key] = keys! {
         "The public key, in PEM, of such tokens that are signed with RS256, RS384, RS512, ES256 or ES384. Empty: none.";
     "auth.jwt_jwks_file" auth.jwt_jwks_file LIVE Kind::Path,
         "A file with keys of such tokens, as a JSON Web Key Set; of several, a token's `kid` names one. SIGHUP and a reload over HTTP read it again. Empty: none.";
+    "auth.jwt_jwks_url" auth.jwt_jwks.url LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "An address that such a set is fetched from; with `https`, `http_ca_file` counts. A token whose `kid` is not among the keys has it fetched again at once, 2 seconds after the last time at the earliest. Where it cannot be fetched, the keys from before are kept, and the log says so. Empty: none.";
+    "auth.jwt_jwks_refresh_s" auth.jwt_jwks.refresh_s LIVE number("seconds", 1, 86_400),
+        "Seconds after which it is fetched again.";
     "auth.jwt_claims" auth.jwt_claims LIVE Kind::Texts("NAME:VALUE"),
         "What a token must say, each as `NAME:VALUE`; the value `%c` is the client identifier, `%u` the user name: `sub:%u`. A token's own `acl`, `{\"pub\": [FILTER], \"sub\": [FILTER], \"all\": [FILTER]}`, allows these and nothing else, unless `acl_file` allows more.";
     "auth.jwt_outlive" auth.jwt_outlive LIVE Kind::Flag,

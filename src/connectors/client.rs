@@ -79,7 +79,8 @@ impl Client {
             return None;
         }
         let url = wanted.url.clone();
-        let answer = match tokio::time::timeout(self.timeout, self.send(wanted)).await {
+        let answer = match tokio::time::timeout(self.timeout, self.send(wanted, AUTH_ANSWER_BYTES_MAX)).await
+        {
             Ok(Ok((status, body))) => {
                 judge(status, &body).ok_or_else(|| format!("{status} is no answer that is understood"))
             }
@@ -108,7 +109,19 @@ impl Client {
         }
     }
 
-    async fn send(&self, wanted: Wanted) -> Result<(u16, Vec<u8>), String> {
+    /// What is at an address.
+    pub(super) async fn get(&self, url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let (url, content_type, body) = (url.to_owned(), "", Vec::new());
+        let wanted = Wanted { method: Method::Get, url, content_type, body };
+        match tokio::time::timeout(self.timeout, self.send(wanted, bytes_max)).await {
+            Ok(Ok((200, body))) => Ok(body),
+            Ok(Ok((status, _))) => Err(format!("expected the status 200, got {status}")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(format!("no answer within {} ms", self.timeout.as_millis())),
+        }
+    }
+
+    async fn send(&self, wanted: Wanted, bytes_max: usize) -> Result<(u16, Vec<u8>), String> {
         let request = Request::builder().uri(wanted.url).header(USER_AGENT, "ringmq");
         let mut request = match wanted.method {
             Method::Get => request.method("GET"),
@@ -120,7 +133,7 @@ impl Client {
         let request = request.body(Full::from(wanted.body)).map_err(|error| error.to_string())?;
         let answer = self.inner.request(request).await.map_err(|error| why(&error))?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), AUTH_ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), bytes_max).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes().to_vec()))
     }
 

@@ -3,6 +3,7 @@
 
 use super::Question;
 use super::http::Http;
+use super::jwks::Jwks;
 use crate::auth::hash::Hash;
 use crate::auth::jwt::Judged;
 use crate::auth::{Aging, Backoff, Login, Policy, Source, Verdict};
@@ -29,6 +30,7 @@ pub(super) struct Logins {
 struct Chain {
     policy: Arc<Policy>,
     http: Option<Http>,
+    jwks: Option<Arc<Jwks>>,
     /// What was proven to another policy proves nothing.
     proven: Mutex<Aging<Tag, ()>>,
     backoff: Arc<Mutex<Backoff>>,
@@ -44,6 +46,7 @@ impl Logins {
             .map_err(|_| "the kernel gives no random bytes".to_owned())?;
         let chain = Chain {
             http: http_of(&policy, &key),
+            jwks: policy.jwks.as_ref().map(|wanted| Jwks::new(wanted, policy.tls.clone())),
             policy,
             proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
             backoff: Arc::default(),
@@ -56,9 +59,14 @@ impl Logins {
 
     /// Logins from now on are judged by another policy; those under way by the one that they began with.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        let old = &self.chain;
+        let old = self.chain.clone();
+        // Keys that were fetched outlive a reading of the configuration that wants the same.
+        let wanted = policy.jwks.as_ref();
+        let kept = old.jwks.clone().filter(|jwks| wanted.is_some_and(|wanted| jwks.is_of(wanted)));
+        let is_new = kept.is_none();
         self.chain = Arc::new(Chain {
             http: http_of(&policy, &old.key),
+            jwks: kept.or_else(|| wanted.map(|wanted| Jwks::new(wanted, policy.tls.clone()))),
             policy,
             proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
             backoff: old.backoff.clone(),
@@ -66,6 +74,16 @@ impl Logins {
             hashing: old.hashing.clone(),
             started: old.started,
         });
+        if is_new {
+            self.attend();
+        }
+    }
+
+    /// Begins what goes on by itself. Called within the runtime.
+    pub(super) fn attend(&self) {
+        if let Some(jwks) = &self.chain.jwks {
+            tokio::spawn(Jwks::attend(Arc::downgrade(jwks)));
+        }
     }
 
     /// Judges a login, later.
@@ -93,7 +111,7 @@ impl Chain {
         let mut rest = &*self.policy.chain;
         while let Some((source, behind)) = rest.split_first() {
             let verdict = match source {
-                Source::Jwt => self.by_token(&login),
+                Source::Jwt => self.by_token(&login).await,
                 Source::PasswordFile => self.by_password(&login, behind.is_empty()).await,
                 Source::Http => self.by_request(&login).await,
             };
@@ -109,11 +127,25 @@ impl Chain {
         Verdict::Silent
     }
 
-    fn by_token(&self, login: &Login) -> Verdict {
-        match self.policy.jwt.as_ref().map(|jwt| jwt.judge(login, epoch_s())) {
-            None | Some(Judged::NoToken) => Verdict::Silent,
-            Some(Judged::Refused) => Verdict::Wrong,
-            Some(Judged::Holds(grant)) => Verdict::Known(Some(Box::new(grant))),
+    async fn by_token(&self, login: &Login) -> Verdict {
+        let Some(jwt) = &self.policy.jwt else { return Verdict::Silent };
+        let judge = || {
+            let fetched = self.jwks.as_ref().and_then(|jwks| jwks.keys());
+            jwt.judge(login, epoch_s(), fetched.as_deref())
+        };
+        let mut judged = judge();
+        if let (Judged::UnknownKey, Some(jwks)) = (&judged, &self.jwks) {
+            jwks.refresh_early().await;
+            judged = judge();
+        }
+        match judged {
+            Judged::NoToken => Verdict::Silent,
+            // Nothing can be said of it before there are keys.
+            Judged::UnknownKey if self.jwks.as_ref().is_some_and(|jwks| jwks.keys().is_none()) => {
+                Verdict::NoAnswer
+            }
+            Judged::Refused | Judged::UnknownKey => Verdict::Wrong,
+            Judged::Holds(grant) => Verdict::Known(Some(Box::new(grant))),
         }
     }
 
