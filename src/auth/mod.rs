@@ -4,7 +4,7 @@
 //! **Who may connect.** Each source that is configured is asked about a login, in the order of the chain: it vouches for
 //! it, refuses it, or has nothing to say. The first that does not keep silent decides. Where all keep silent, the client
 //! is anonymous if it has no credentials or no source is configured, and is refused otherwise. A further kind of source
-//! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' `chain`.
+//! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' logins.
 //!
 //! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]).
 
@@ -260,7 +260,9 @@ impl Policy {
     pub fn describe(&self) -> Vec<String> {
         let source = |source: &Source| match (source, &self.passwords) {
             (Source::Jwt, _) => "their tokens (auth.jwt_...)".to_owned(),
-            (Source::Http, _) => format!("what {} says (auth.http_auth_url)", self.http.auth.url),
+            (Source::Http, _) => {
+                format!("what {} says (auth.http_auth_url)", http::shown(&self.http.auth.url))
+            }
             (Source::PasswordFile, passwords) => {
                 let count = passwords.as_ref().map_or(0, Passwords::len);
                 format!("the passwords of {count} users (auth.password_file)")

@@ -211,7 +211,7 @@ pub const KEYS: &[Key] = keys! {
     "auth.http_headers" auth.http.headers LIVE Kind::Texts("NAME:VALUE"),
         "Lines of the head of each request, such as `Authorization: Bearer TOKEN`.";
     "auth.http_timeout_ms" auth.http.timeout_ms LIVE number("milliseconds", 1, AUTH_WAIT_MS),
-        "How long an answer may take, the connection included. After five questions in a row without an answer, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
+        "How long an answer may take, the connection included. After five questions in a row without an answer, or with 502, 503 or 504, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
     "auth.http_connections" auth.http.connections LIVE number("connections", 1, 1_024),
         "Requests under way at a time, each on a connection of its own; connections are kept for the next ones.";
     "auth.http_cache_s" auth.http.cache_s LIVE number("seconds", 0, 86_400),

@@ -2,7 +2,7 @@
 //! does not answer is left alone.
 
 use crate::auth::Circuit;
-use crate::auth::http::{Header, Method, Request as Wanted};
+use crate::auth::http::{Header, Method, Request as Wanted, shown};
 use crate::limits::{AUTH_ANSWER_BYTES_MAX, AUTH_IDLE_MS_MAX};
 use crate::time::Moment;
 use http_body_util::{BodyExt, Full, Limited};
@@ -79,23 +79,25 @@ impl Client {
             return None;
         }
         let url = wanted.url.clone();
-        let answer = match tokio::time::timeout(self.timeout, self.send(wanted, AUTH_ANSWER_BYTES_MAX)).await
-        {
-            Ok(Ok((status, body))) => {
-                judge(status, &body).ok_or_else(|| format!("{status} is no answer that is understood"))
-            }
-            Ok(Err(error)) => Err(error),
+        let sent = match tokio::time::timeout(self.timeout, self.send(wanted, AUTH_ANSWER_BYTES_MAX)).await {
+            // Whoever stands in front of it does not reach it.
+            Ok(Ok((status @ 502..=504, _))) => Err(format!("the status {status}")),
+            Ok(sent) => sent,
             Err(_) => Err(format!("no answer within {} ms", self.timeout.as_millis())),
         };
         let mut circuit = backend.circuit.lock().unwrap_or_else(PoisonError::into_inner);
-        // Behind the question mark is what nobody else needs to know.
-        let url = url.split('?').next().unwrap_or_default();
-        match answer {
-            Ok(answer) => {
+        let url = shown(&url);
+        match sent {
+            Ok((status, body)) => {
                 if circuit.succeeded() {
                     tracing::info!("{} answers again: {url}", backend.name);
                 }
-                Some(answer)
+                let answer = judge(status, &body);
+                if answer.is_none() {
+                    // It works, so that one client for whom it fails does not keep others out.
+                    tracing::debug!("{}: {url}: {status} is no answer that is understood", backend.name);
+                }
+                answer
             }
             Err(error) => {
                 if let Some(ms) = circuit.failed(self.now()) {

@@ -2,10 +2,11 @@
 
 use super::client::Client;
 use crate::auth::Jwks as Wanted;
+use crate::auth::http::shown;
 use crate::auth::jwt::KeySet;
 use crate::limits::{JWKS_BYTES_MAX, JWKS_EARLY_MS_MIN, JWKS_RETRY_MS, JWKS_TIMEOUT_MS};
 use rustls::ClientConfig;
-use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -29,9 +30,12 @@ impl Jwks {
         })
     }
 
-    /// Whether these are the keys that are wanted.
-    pub(super) fn is_of(&self, wanted: &Wanted) -> bool {
-        self.wanted == *wanted
+    /// The keys of an earlier reading of the configuration hold until they are fetched.
+    pub(super) fn succeed(self: Arc<Jwks>, old: Option<&Jwks>) -> Arc<Jwks> {
+        if let Some(old) = old.filter(|old| old.wanted.url == self.wanted.url) {
+            *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = old.keys();
+        }
+        self
     }
 
     /// The keys that were fetched last.
@@ -39,12 +43,10 @@ impl Jwks {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Fetches them now and from time to time, as long as somebody wants them.
-    pub(super) async fn attend(jwks: Weak<Jwks>) {
+    /// Fetches them now and from time to time.
+    pub(super) async fn attend(self: Arc<Jwks>) {
         loop {
-            let Some(held) = jwks.upgrade() else { return };
-            let pause = held.refresh(Jwks::period).await;
-            drop(held);
+            let pause = self.refresh(Jwks::period).await;
             tokio::time::sleep(pause).await;
         }
     }
@@ -76,12 +78,12 @@ impl Jwks {
 
     /// Whether there are new ones; else those from before stay.
     async fn fetch(&self) -> bool {
-        let url = &self.wanted.url;
+        let url = shown(&self.wanted.url);
         let read = |text: Vec<u8>| {
             let text = String::from_utf8(text).map_err(|_| "expected JSON, got no text".to_owned())?;
             KeySet::read(&text)
         };
-        match self.client.get(url, JWKS_BYTES_MAX).await.and_then(read) {
+        match self.client.get(&self.wanted.url, JWKS_BYTES_MAX).await.and_then(read) {
             Ok(keys) => {
                 tracing::debug!("{} keys of tokens from {url}", keys.len());
                 *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// A keyed digest of name and password, cut to what a bound on memory and nobody's guess needs.
@@ -24,6 +25,8 @@ pub(super) struct Logins {
     chain: Arc<Chain>,
     /// A place for each login under way.
     places: Arc<Semaphore>,
+    /// What fetches keys of tokens.
+    attending: Option<AbortHandle>,
 }
 
 /// The sources of one policy.
@@ -54,19 +57,17 @@ impl Logins {
             hashing: Arc::new(Semaphore::new(hashing)),
             started: Instant::now(),
         };
-        Ok(Logins { chain: Arc::new(chain), places: Arc::new(Semaphore::new(AUTH_LOGINS_MAX)) })
+        let places = Arc::new(Semaphore::new(AUTH_LOGINS_MAX));
+        Ok(Logins { chain: Arc::new(chain), places, attending: None })
     }
 
     /// Logins from now on are judged by another policy; those under way by the one that they began with.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
         let old = self.chain.clone();
-        // Keys that were fetched outlive a reading of the configuration that wants the same.
-        let wanted = policy.jwks.as_ref();
-        let kept = old.jwks.clone().filter(|jwks| wanted.is_some_and(|wanted| jwks.is_of(wanted)));
-        let is_new = kept.is_none();
+        let jwks = policy.jwks.as_ref().map(|wanted| Jwks::new(wanted, policy.tls.clone()));
         self.chain = Arc::new(Chain {
             http: http_of(&policy, &old.key),
-            jwks: kept.or_else(|| wanted.map(|wanted| Jwks::new(wanted, policy.tls.clone()))),
+            jwks: jwks.map(|jwks| jwks.succeed(old.jwks.as_deref())),
             policy,
             proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
             backoff: old.backoff.clone(),
@@ -74,15 +75,15 @@ impl Logins {
             hashing: old.hashing.clone(),
             started: old.started,
         });
-        if is_new {
-            self.attend();
-        }
+        self.attend();
     }
 
     /// Begins what goes on by itself. Called within the runtime.
-    pub(super) fn attend(&self) {
-        if let Some(jwks) = &self.chain.jwks {
-            tokio::spawn(Jwks::attend(Arc::downgrade(jwks)));
+    pub(super) fn attend(&mut self) {
+        let attend = |jwks| tokio::spawn(Jwks::attend(jwks)).abort_handle();
+        let next = self.chain.jwks.clone().map(attend);
+        if let Some(earlier) = std::mem::replace(&mut self.attending, next) {
+            earlier.abort();
         }
     }
 
