@@ -97,6 +97,8 @@ pub const LISTENERS_MAX: usize = 128;
 pub const LISTENER_NAME_BYTES_MAX: usize = 64;
 /// Bytes of a PROXY header, its additional values included.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+/// Proxies that X-Forwarded-For may name behind a client.
+pub const FORWARDED_HOPS_MAX: usize = 32;
 /// Networks in one list of a listener.
 pub const NETWORKS_MAX: usize = 4_096;
 /// Bytes of a listener's mountpoint, before identifiers are put in.
@@ -386,6 +388,10 @@ pub const SHARD_HANDSHAKES_MAX: usize = 64;
 /// Entries of the ring by which a shard gives steps to one helper: enough for all, whether or not it has given back
 /// the room of those that were taken.
 pub const HANDSHAKE_RING_ENTRIES: usize = 2 * SHARD_HANDSHAKES_MAX;
+
+/// Connections that wait for a place and get it in order. Where more do, there are more than can be served, and who
+/// came last is served first: those who came before may have given up.
+pub const HANDSHAKES_IN_ORDER_MAX: usize = 512;
 
 const _: () = assert!(HANDSHAKE_RING_ENTRIES.is_power_of_two());
 /// Bytes of a WebSocket's upgrade request.

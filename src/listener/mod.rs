@@ -2,6 +2,7 @@
 //!
 //! A connection knows its listener by a number, the place in the list that all shards are given.
 
+pub mod forwarded;
 pub mod mount;
 mod network;
 pub mod proxy;
@@ -14,7 +15,7 @@ pub use layers::{TlsOptions, TlsVersion, WebSocketOptions};
 use crate::io::SocketOptions;
 use crate::session::Options;
 use crate::sync::Gate;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// What a listener speaks below MQTT.
@@ -81,7 +82,10 @@ pub struct Listener {
     pub max_conn_rate: u32,
     /// Whether each connection begins with a PROXY header.
     pub proxy_protocol: bool,
-    /// Who may send one; others may not come.
+    /// Whether the client's address is taken from an upgrade request that comes from a proxy.
+    pub x_forwarded_for: bool,
+    /// Who may send such a header. Others may not come where there must be one, and are not believed where there
+    /// may be one.
     pub proxy_from: Vec<Network>,
     /// Seconds within which it must have come.
     pub proxy_timeout_s: u32,
@@ -107,6 +111,7 @@ impl Listener {
             max_connections: 0,
             max_conn_rate: 0,
             proxy_protocol: false,
+            x_forwarded_for: false,
             proxy_from: Vec::new(),
             proxy_timeout_s: 3,
             tls: TlsOptions::default(),
@@ -120,6 +125,11 @@ impl Listener {
     pub fn mode_bits(&self) -> Option<u32> {
         let octal = !self.mode.is_empty() && self.mode.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
         u32::from_str_radix(&self.mode, 8).ok().filter(|bits| octal && *bits <= 0o777)
+    }
+
+    /// Whether this is a proxy that may say for whom it speaks.
+    pub fn trusts(&self, addr: IpAddr) -> bool {
+        self.proxy_from.iter().any(|network| network.contains(addr))
     }
 
     /// Whether it cannot do without the address of each peer.

@@ -251,7 +251,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// The proxies that a listener trusts, where its connections come from proxies.
     fn proxies(&self, listener: u8) -> Option<&[Network]> {
         let told = self.local.options.listener(listener)?;
-        told.proxy_protocol.then_some(&told.proxy_from)
+        (told.proxy_protocol || told.x_forwarded_for).then_some(&told.proxy_from)
     }
 
     /// Whether a client without a known address came to where only this machine can.

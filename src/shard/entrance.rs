@@ -7,9 +7,9 @@ use super::{Handover, Next, Shard};
 use crate::codec::{ReasonCode, Version};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{REFUSAL_MS_MAX, REFUSALS_MAX};
-use crate::listener::Kind;
 use crate::listener::mount::{self, Unmountable};
 use crate::listener::proxy::{Parsed, parse};
+use crate::listener::{Kind, Listener, forwarded};
 use crate::session::{Link, Refusal};
 use std::net::SocketAddr;
 
@@ -27,15 +27,14 @@ impl<I: Io<Handover>> Shard<I> {
         let mut wait_ms = u64::from(self.local.options.of(listener).idle_timeout_s) * SECOND_MS;
         let entrance = self.local.options.listener(listener);
         let proxied = entrance.is_some_and(|listener| listener.proxy_protocol);
-        let known =
-            |listener: &crate::listener::Listener| listener.access.permits(peer.map(|peer| peer.ip()));
-        let welcome = proxied || entrance.is_none_or(known);
+        let known = |listener: &Listener| listener.access.permits(peer.map(|peer| peer.ip()));
+        let from = |listener: &Listener| peer.is_some_and(|peer| listener.trusts(peer.ip()));
+        // Of those for whom a proxy speaks it is not known yet who they are.
+        let later = proxied || entrance.is_some_and(|listener| listener.x_forwarded_for && from(listener));
+        let welcome = later || entrance.is_none_or(known);
         // One without an address came through a Unix socket, which says who may.
-        let trusted = !proxied
-            || entrance.is_none_or(|listener| {
-                let from = |peer: SocketAddr| listener.proxy_from.iter().any(|net| net.contains(peer.ip()));
-                peer.map_or(listener.kind == Kind::Unix, from)
-            });
+        let local = |listener: &Listener| peer.is_none() && listener.kind == Kind::Unix;
+        let trusted = !proxied || entrance.is_none_or(|listener| local(listener) || from(listener));
         if proxied {
             connection.phase = Phase::Proxied;
             let timeout_s = entrance.map_or(0, |listener| listener.proxy_timeout_s);
@@ -160,12 +159,9 @@ impl<I: Io<Handover>> Shard<I> {
             c.set_peer(source);
         }
         let (peer, listener, surplus) = (c.peer(), c.listener, c.refused != 0);
-        let told = self.local.options.listener(listener);
         // A proxy's own connection has no other address than the proxy's.
-        if told.is_some_and(|told| !told.access.permits(peer.map(|peer| peer.ip()))) {
-            self.local.counters.refused_address += 1;
-            self.log_unwelcome(conn, peer, false, true);
-            self.shut(conn, Close::Now);
+        let more = self.may_speak(listener, peer);
+        if !more && !self.check_address(conn) {
             return None;
         }
         let idle_ms = u64::from(self.local.options.of(listener).idle_timeout_s) * SECOND_MS;
@@ -174,5 +170,54 @@ impl<I: Io<Handover>> Shard<I> {
         self.wheel.insert(self.local.now.plus_ms(wait_ms), Timer::connect(slot));
         // More than the header's end cannot have been there before.
         bytes.get(len.saturating_sub(before)..)
+    }
+
+    /// Whether whoever has this address may say in an upgrade request for whom it speaks.
+    fn may_speak(&self, listener: u8, peer: Option<SocketAddr>) -> bool {
+        let told = self.local.options.listener(listener).filter(|told| told.x_forwarded_for);
+        told.is_some_and(|told| peer.is_some_and(|peer| told.trusts(peer.ip())))
+    }
+
+    /// An upgrade request was granted: whose connection it is, where a proxy may say that. Whether it goes on.
+    pub(super) fn take_forwarded(&mut self, conn: Conn) -> bool {
+        let Some(c) = self.local.conns.get_mut(conn) else { return false };
+        let values = c.transport.as_mut().and_then(|transport| transport.take_forwarded());
+        c.count_transport(&mut self.local.memory);
+        let (peer, listener) = (c.peer(), c.listener);
+        let Some(proxy) = peer.filter(|_| self.may_speak(listener, peer)) else { return true };
+        let told = self.local.options.listener(listener);
+        let is_trusted = |addr| told.is_some_and(|told| told.trusts(addr));
+        match forwarded::client(values.as_deref().unwrap_or_default(), is_trusted) {
+            Ok(None) => {}
+            Ok(Some(addr)) => {
+                if let Some(c) = self.local.conns.get_mut(conn) {
+                    // Its port is not known; the proxy's tells it apart as well.
+                    c.set_peer(Some(SocketAddr::new(addr, proxy.port())));
+                }
+            }
+            Err(text) => {
+                self.local.counters.proxy_errors += 1;
+                if self.may_log() {
+                    tracing::info!("{} is closed: {text}", label(conn, peer));
+                }
+                self.shut(conn, Close::Reset);
+                return false;
+            }
+        }
+        self.check_address(conn)
+    }
+
+    /// Whether a connection may come, now that it is known whose it is; else it is closed.
+    fn check_address(&mut self, conn: Conn) -> bool {
+        let Some(c) = self.local.conns.get(conn) else { return false };
+        let (peer, listener) = (c.peer(), c.listener);
+        let told = self.local.options.listener(listener);
+        if told.is_none_or(|told| told.access.permits(peer.map(|peer| peer.ip()))) {
+            return true;
+        }
+        self.local.counters.refused_address += 1;
+        self.log_unwelcome(conn, peer, false, true);
+        self.shut(conn, Close::Now);
+        false
     }
 }
