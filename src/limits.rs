@@ -281,6 +281,16 @@ pub const AUTH_IDLE_MS_MAX: u64 = 30_000;
 pub const AUTH_ANSWERS_MAX: usize = 65_536;
 /// Threads for names of hosts, beside those that compute hashes.
 pub const AUTH_RESOLVERS: usize = 2;
+/// Bans at most, see [`crate::auth::Bans`].
+pub const BANS_MAX: usize = 100_000;
+/// Bytes of the texts of all bans.
+pub const BANS_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the reason of a ban, and of the name of who made it.
+pub const BAN_TEXT_BYTES_MAX: usize = 1_024;
+/// Seconds that a ban holds, unless something else is asked for.
+pub const BAN_S_DEFAULT: u64 = 300;
+/// Bans that have ended and that a shard forgets whenever it looks at them.
+pub const BANS_EXPIRED_AT_ONCE: usize = 64;
 /// Milliseconds for the head of an HTTP request, counted from the answer before it.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// Milliseconds for the answer to one HTTP request.

@@ -11,10 +11,12 @@
 pub mod acl;
 mod aging;
 mod backoff;
+mod bans;
 mod circuit;
 pub mod hash;
 pub mod http;
 pub mod jwt;
+mod network;
 pub mod passwords;
 pub mod scram;
 mod tls;
@@ -22,9 +24,11 @@ mod tls;
 pub use acl::{Acl, Client, Deed};
 pub use aging::Aging;
 pub use backoff::Backoff;
+pub use bans::{Ban, Banned, Bans};
 pub use circuit::Circuit;
 pub use http::HttpOptions;
 pub use jwt::{Claim, Grant, Jwt};
+pub use network::Network;
 pub use passwords::Passwords;
 
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN;

@@ -29,8 +29,11 @@ pub use rows::{
     SubscriptionRow, Totals, Weight, WillRow,
 };
 
+use crate::auth::{Ban, Banned};
 use crate::message::{Message, QoS};
 use crate::stats::Snapshot;
+use crate::time::Moment;
+use std::sync::Arc;
 
 /// A question to one shard.
 #[derive(Debug)]
@@ -56,6 +59,23 @@ pub enum Ask {
         client_id: Box<str>,
         /// Whether there was such a session.
         reply: Reply<bool>,
+    },
+    /// Keeps away whom a ban is about. Who is connected and banned is disconnected: the client that it names at once,
+    /// others in the ticks that follow. Whoever asks bounds how many bans there are. Small.
+    Ban {
+        /// The ban, in place of an earlier one about the same.
+        ban: Arc<Ban>,
+        /// Until when it holds.
+        until: Moment,
+        /// Once it holds.
+        reply: Reply<()>,
+    },
+    /// Takes a ban back. Small.
+    Unban {
+        /// Whom it was about.
+        who: Banned,
+        /// Once it does not hold any more.
+        reply: Reply<()>,
     },
     /// Ends the session of this client unless it is connected. Asked of its home shard. Small.
     EndOffline {

@@ -2,12 +2,13 @@
 //!
 //! A connection knows its listener by a number, the place in the list that all shards are given.
 
+mod access;
 pub mod forwarded;
 pub mod mount;
-mod network;
 pub mod proxy;
 
-pub use network::{Access, Network};
+pub use crate::auth::Network;
+pub use access::Access;
 mod layers;
 
 pub use layers::{TlsOptions, TlsVersion, WebSocketOptions};

@@ -68,6 +68,9 @@ impl<I: Io<Handover>> Shard<I> {
         if refused != 0 {
             return Ok(self.refuse_surplus(conn, version, ReasonCode(refused)));
         }
+        if let Some(refusal) = self.refuse_banned(conn, connect) {
+            return Ok(self.refuse(conn, version, &refusal));
+        }
         let mut assigned = None;
         if connect.client_id.is_empty() {
             if version == Version::V31 || (version == Version::V311 && !connect.clean_start) {

@@ -111,6 +111,14 @@ impl<I: Io<Handover>> Shard<I> {
                 let known = self.kick(&client_id);
                 self.hold(reply, known);
             }
+            Ask::Ban { ban, until, reply } => {
+                self.ban(ban, until);
+                reply.send(());
+            }
+            Ask::Unban { who, reply } => {
+                self.door.bans.remove(&who);
+                reply.send(());
+            }
             Ask::EndOffline { client_id, reply } => {
                 let index = self.client(&client_id);
                 let offline =

@@ -44,11 +44,12 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.refusing += 1;
             wait_ms = wait_ms.min(REFUSAL_MS_MAX);
         }
+        let banned = !proxied && self.is_banned_address(peer);
         let slot = self.local.open(conn, connection);
         self.local.counters.refused_address += u64::from(!welcome);
         self.local.counters.proxy_untrusted += u64::from(!trusted);
         // While the broker drains, it was on its way when the listeners closed; the drain may have passed its index.
-        if self.drain.is_some() || !welcome || !trusted || self.local.refusing > REFUSALS_MAX {
+        if self.drain.is_some() || !welcome || !trusted || banned || self.local.refusing > REFUSALS_MAX {
             self.log_unwelcome(conn, peer, welcome, trusted);
             self.shut(conn, Close::Now);
             return;
@@ -213,7 +214,11 @@ impl<I: Io<Handover>> Shard<I> {
         let (peer, listener) = (c.peer(), c.listener);
         let told = self.local.options.listener(listener);
         if told.is_none_or(|told| told.access.permits(peer.map(|peer| peer.ip()))) {
-            return true;
+            if !self.is_banned_address(peer) {
+                return true;
+            }
+            self.shut(conn, Close::Now);
+            return false;
         }
         self.local.counters.refused_address += 1;
         self.log_unwelcome(conn, peer, false, true);

@@ -12,6 +12,7 @@
 //!
 //! A shard shares nothing: other shards are reached through the mesh alone, its operator by [`Command`]s.
 
+mod bans;
 mod command;
 mod connect;
 mod connection;

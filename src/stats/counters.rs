@@ -277,6 +277,8 @@ table! {
     Counter accept_pauses "Times that accepting was paused.",
     Counter connect_timeouts "Connections closed because no CONNECT came in time.",
     Counter refused_address "Connections refused because of their address.",
+    Counter refused_banned "Connections and CONNECTs refused because of a ban.",
+    Counter banned_ended "Clients disconnected because of a ban.",
     Counter refused_full "Connections refused because their listener had as many as it may.",
     Counter refused_rate "Connections refused because too many came to their listener within a second.",
     Counter proxy_untrusted "Connections refused because no PROXY header is taken from their address.",
