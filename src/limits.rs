@@ -281,6 +281,21 @@ pub const AUTH_IDLE_MS_MAX: u64 = 30_000;
 pub const AUTH_ANSWERS_MAX: usize = 65_536;
 /// Threads for names of hosts, beside those that compute hashes.
 pub const AUTH_RESOLVERS: usize = 2;
+/// Milliseconds for which what a rate allows and was not used may be used at once.
+pub const RATE_BURST_MS: u64 = 1_000;
+/// Clients that a shard remembers to have come and gone, in each of two generations.
+pub const FLAPPING_CLIENTS_MAX: usize = 65_536;
+/// Seconds within which they may be counted.
+pub const FLAPPING_WINDOW_S_MAX: u32 = 3_600;
+/// Bans of such clients that a shard keeps until the list of bans is looked at.
+pub const FLAPPED_TOLD_MAX: usize = 4_096;
+/// Percent of `broker.max_memory` from which on connections are refused, then subscriptions, then retained messages, then
+/// all messages.
+pub const PRESSURE_PERCENT: [u32; 4] = [100, 105, 110, 115];
+/// Milliseconds between two looks at how much memory the shards hold.
+pub const PRESSURE_LOOK_MS: u64 = 1_000;
+/// Addresses whose connections are counted one by one for each listener; further ones share.
+pub const CONN_RATE_ADDRESSES: usize = 65_536;
 /// Bans at most, see [`crate::auth::Bans`].
 pub const BANS_MAX: usize = 100_000;
 /// Bytes of the texts of all bans.

@@ -2,7 +2,7 @@
 
 use super::{Away, Desk};
 use crate::auth::{Ban, Banned, Bans};
-use crate::desk::Ask;
+use crate::desk::{Ask, Flapped};
 use crate::time::Moment;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -44,19 +44,44 @@ impl BanList {
         let remove = async move {
             let mut bans = list.0.lock().await;
             bans.expire(desk.now(), usize::MAX);
-            if bans.remove(&who).is_none() {
-                return Ok(false);
-            }
-            desk.ask_all(|reply| Ask::Unban { who: who.clone(), reply }).await.map(|_| true)
+            let known = bans.remove(&who).is_some();
+            // A shard may have one of its own.
+            let there = desk.ask_all(|reply| Ask::Unban { who: who.clone(), reply }).await?;
+            Ok(known || there.contains(&true))
         };
         tokio::spawn(remove).await.unwrap_or(Err(Away))
     }
 
     /// How many hold, and some of them, in the order in which they were put.
-    pub async fn page(&self, desk: &Desk, skip: usize, limit: usize) -> (usize, Vec<Arc<Ban>>) {
-        let mut bans = self.0.lock().await;
-        bans.expire(desk.now(), usize::MAX);
-        (bans.len(), bans.iter().skip(skip).take(limit).cloned().collect())
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn page(&self, desk: &Desk, skip: usize, limit: usize) -> Result<(usize, Vec<Arc<Ban>>), Away> {
+        let (list, desk) = (self.clone(), desk.clone());
+        let page = async move {
+            let mut bans = list.0.lock().await;
+            bans.expire(desk.now(), usize::MAX);
+            for flapped in desk.ask_all(Ask::Flapped).await?.into_iter().flatten() {
+                let (until, ban) = (flapped.until, ban_of(&desk, flapped));
+                if until > desk.now() && bans.has_room(&ban) {
+                    bans.put(Arc::new(ban), until);
+                }
+            }
+            Ok((bans.len(), bans.iter().skip(skip).take(limit).cloned().collect()))
+        };
+        tokio::spawn(page).await.unwrap_or(Err(Away))
+    }
+}
+
+/// The ban of a client that came and went too often.
+fn ban_of(desk: &Desk, flapped: Flapped) -> Ban {
+    let second = |moment| desk.time_of_day_ms(moment) / 1_000;
+    Ban {
+        by: "flapping".into(),
+        reason: format!("its connections ended {} times", flapped.count).into(),
+        at_s: second(flapped.at),
+        until_s: second(flapped.until),
+        who: Banned::ClientId(flapped.client_id),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod layers;
 mod listeners;
+mod pressure;
 mod pulse;
 
 pub use layers::Watch;

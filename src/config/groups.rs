@@ -63,6 +63,8 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "Connections at a time, on all shards together. Those beyond it are answered with 0x97 (3.x: 3). 0: `broker.max_connections` alone counts.";
     "max_conn_rate" max_conn_rate LIVE number("connections per second", 0, 1_000_000),
         "Connections in a second, on all shards together; after a second without any, so many at once. Those beyond it are answered with 0x9F (3.x: 3). 0: no bound.";
+    "max_conn_rate_per_address" max_conn_rate_per_address LIVE number("connections per second", 0, 1_000_000),
+        "The same for those that come from one address (IPv6: one network of 64 bits). Those beyond it are answered in the same way; behind a proxy they are closed. Very many addresses at once may share. 0: no bound.";
     "allow" access.allow LIVE Kind::Texts("networks"),
         "Networks and addresses that may connect, such as [\"10.0.0.0/8\", \"::1\"]; others are closed at once. Empty: all may.";
     "deny" access.deny LIVE Kind::Texts("networks"),

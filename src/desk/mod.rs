@@ -35,6 +35,19 @@ use crate::stats::Snapshot;
 use crate::time::Moment;
 use std::sync::Arc;
 
+/// A client that came and went too often, and is banned on its shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flapped {
+    /// Client identifier.
+    pub client_id: Arc<str>,
+    /// How often its connection ended.
+    pub count: u32,
+    /// Since when it is banned.
+    pub at: Moment,
+    /// Until when.
+    pub until: Moment,
+}
+
 /// A question to one shard.
 #[derive(Debug)]
 pub enum Ask {
@@ -74,9 +87,12 @@ pub enum Ask {
     Unban {
         /// Whom it was about.
         who: Banned,
-        /// Once it does not hold any more.
-        reply: Reply<()>,
+        /// Once it does not hold any more: whether it did.
+        reply: Reply<bool>,
     },
+    /// Clients that the shard has banned by itself since this was asked last. There is one asker, [`crate::api`]'s list of
+    /// bans. Small.
+    Flapped(Reply<Vec<Flapped>>),
     /// Ends the session of this client unless it is connected. Asked of its home shard. Small.
     EndOffline {
         /// Client identifier.

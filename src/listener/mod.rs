@@ -81,6 +81,8 @@ pub struct Listener {
     pub max_connections: u32,
     /// Connections in a second, 0 = no bound.
     pub max_conn_rate: u32,
+    /// Connections from one address in a second, 0 = no bound.
+    pub max_conn_rate_per_address: u32,
     /// Whether each connection begins with a PROXY header.
     pub proxy_protocol: bool,
     /// Whether the client's address is taken from an upgrade request that comes from a proxy.
@@ -111,6 +113,7 @@ impl Listener {
             access: Access::default(),
             max_connections: 0,
             max_conn_rate: 0,
+            max_conn_rate_per_address: 0,
             proxy_protocol: false,
             x_forwarded_for: false,
             proxy_from: Vec::new(),
@@ -135,7 +138,9 @@ impl Listener {
 
     /// Whether it cannot do without the address of each peer.
     pub fn needs_addresses(&self) -> bool {
-        self.kind != Kind::Unix && (!self.access.is_open() || !self.proxy_from.is_empty())
+        let asked =
+            !self.access.is_open() || !self.proxy_from.is_empty() || self.max_conn_rate_per_address > 0;
+        self.kind != Kind::Unix && asked
     }
 }
 

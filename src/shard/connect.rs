@@ -350,16 +350,29 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Nothing;
         self.drop_grant(conn);
         self.drop_exchange(conn);
+        if let Some(slot) = self.local.conns.slot(conn) {
+            self.quota.forget(slot);
+        }
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
         self.note_disconnected(conn, index, reason);
         let Some(c) = self.local.conns.get(conn) else { return };
+        let listener = c.listener;
+        let mut gone = None;
         if let Some(session) = self.local.sessions.get_mut(index) {
+            if self.local.options.of(listener).flapping.threshold > 0
+                && reason != Some(ReasonCode::ADMINISTRATIVE_ACTION)
+            {
+                gone = Some((session.key, session.client_id.clone()));
+            }
             let kept = session.expiry_s > 0 && matches!(end, End::Normal | End::Lost);
             let past = kept.then(|| c.past(session.folded(), now, reason));
             session.forget_connection(past);
         }
         self.detach(index, end);
+        if let Some((key, client_id)) = gone {
+            self.note_end(key, &client_id, listener);
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 
 use super::connection::{Connection, Phase, label};
 use super::timers::Timer;
-use super::{Handover, Next, Shard};
+use super::{Handover, Next, Pressure, Shard};
 use crate::codec::{ReasonCode, Version};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{REFUSAL_MS_MAX, REFUSALS_MAX};
 use crate::listener::mount::{self, Unmountable};
 use crate::listener::proxy::{Parsed, parse};
-use crate::listener::{Kind, Listener, forwarded};
+use crate::listener::{Kind, Listener, Network, forwarded};
 use crate::session::{Link, Refusal};
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ impl<I: Io<Handover>> Shard<I> {
         let link = Link::new(Version::V311, 1, u32::MAX, 0);
         let mut connection = Connection::new(link, listener, peer, now, &mut self.local.gauges);
         self.local.counters.accepts += 1;
-        let refused = self.take_place(listener);
+        let refused = self.take_place(listener, peer);
         connection.refused = refused.map_or(0, |code| code.0);
         let mut wait_ms = u64::from(self.local.options.of(listener).idle_timeout_s) * SECOND_MS;
         let entrance = self.local.options.listener(listener);
@@ -61,7 +61,16 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// Takes a place at a listener, or says why there is none.
-    fn take_place(&mut self, listener: u8) -> Option<ReasonCode> {
+    fn take_place(&mut self, listener: u8, peer: Option<SocketAddr>) -> Option<ReasonCode> {
+        if self.pressure >= Pressure::Connections {
+            self.local.counters.refused_memory += 1;
+            return Some(ReasonCode::QUOTA_EXCEEDED);
+        }
+        // The address of a proxy is that of all for whom it speaks.
+        let proxied = self.local.options.listener(listener).is_some_and(|told| told.proxy_protocol);
+        if !proxied && !self.may_speak(listener, peer) && !self.permits_address(listener, peer) {
+            return Some(ReasonCode::CONNECTION_RATE_EXCEEDED);
+        }
         let entrance = self.local.options.entrance(listener)?;
         let told = &entrance.listener;
         let now_ns = self.local.now.0 * 1_000_000;
@@ -76,9 +85,26 @@ impl<I: Io<Handover>> Shard<I> {
         Some(ReasonCode::QUOTA_EXCEEDED)
     }
 
+    /// Whether a further connection from an address may come now.
+    fn permits_address(&mut self, listener: u8, peer: Option<SocketAddr>) -> bool {
+        let Some(entrance) = self.local.options.entrance(listener) else { return true };
+        let (per_s, Some(peer)) = (entrance.listener.max_conn_rate_per_address, peer) else { return true };
+        if per_s == 0 {
+            return true;
+        }
+        // Whoever has one address of IPv6 has 2^64 of them.
+        let ip = peer.ip().to_canonical();
+        let network = Network::around(ip, if ip.is_ipv4() { 32 } else { 64 });
+        let key = self.local.keyed.key(&network.to_string());
+        let permitted = entrance.gate.permit_of(key, self.local.now.0 * 1_000_000, per_s);
+        self.local.counters.refused_address_rate += u64::from(!permitted);
+        permitted
+    }
+
     /// The driver has closed a connection: its place is free.
     pub(super) fn handle_closed(&mut self, conn: Conn) {
         self.drop_exchange(conn);
+        self.paces.forget(conn);
         if let Some((listener, refused)) = self.local.remove_connection(conn) {
             if refused {
                 self.local.refusing -= 1;
@@ -101,7 +127,10 @@ impl<I: Io<Handover>> Shard<I> {
     /// CONNECT of one for whom there was no place.
     pub(super) fn refuse_surplus(&mut self, conn: Conn, version: Version, code: ReasonCode) -> Next {
         let text = match code {
-            ReasonCode::CONNECTION_RATE_EXCEEDED => "the listener takes no more connections in this second",
+            ReasonCode::CONNECTION_RATE_EXCEEDED => {
+                "the listener takes no more connections in this second, or none from this address"
+            }
+            _ if self.pressure >= Pressure::Connections => "the broker has no memory for further connections",
             _ => "the listener has as many connections as it may",
         };
         self.refuse(conn, version, &Refusal { code, text: text.into() })
@@ -214,7 +243,7 @@ impl<I: Io<Handover>> Shard<I> {
         let (peer, listener) = (c.peer(), c.listener);
         let told = self.local.options.listener(listener);
         if told.is_none_or(|told| told.access.permits(peer.map(|peer| peer.ip()))) {
-            if !self.is_banned_address(peer) {
+            if !self.is_banned_address(peer) && self.permits_address(listener, peer) {
                 return true;
             }
             self.shut(conn, Close::Now);

@@ -55,5 +55,8 @@ impl<I: Io<Handover>> Shard<I> {
             + self.door.bytes()
             + self.wrapped.bytes()
             + self.handshakes.bytes()
+            + self.quota.bytes()
+            + self.paces.bytes()
+            + self.flapping.bytes()
     }
 }

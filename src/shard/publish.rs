@@ -212,6 +212,10 @@ impl<I: Io<Handover>> Shard<I> {
     fn route_publish(&mut self, conn: Conn, index: u32, p: &Publish, m: &MessageRef) -> Result<Next, Fault> {
         let Some(slot) = self.local.conns.slot(conn) else { return Ok(Next::Gone) };
         let mut carried = Carried::borrowed(*m);
+        if let Some(next) = self.check_pressure(conn, p).or_else(|| self.check_retain(conn, p, &mut carried))
+        {
+            return Ok(next);
+        }
         let routed = self.route(&mut carried, Origin::Conn(slot));
         if !matches!(routed, Routed::NoRoom(..)) {
             self.has_room(slot);
@@ -263,7 +267,7 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// A route is full and the operator wants publishers to know (D9: `reject`).
-    fn refuse_full(&mut self, conn: Conn, p: &Publish) -> Next {
+    pub(super) fn refuse_full(&mut self, conn: Conn, p: &Publish) -> Next {
         let now = self.local.now;
         let wait_s = u64::from(self.local.options.reject_wait_s);
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };

@@ -5,7 +5,7 @@
 //! the older of two does not count. What was acknowledged before the other was published is in its ring by
 //! then, so it is drained in the same tick or in the next: stamps are kept that long.
 
-use super::{Handover, Shard};
+use super::{Handover, Pressure, Shard};
 use crate::io::{Io, ShardId};
 use crate::limits::TICK_ENVELOPES_MAX;
 use crate::map::Map;
@@ -48,6 +48,9 @@ impl<I: Io<Handover>> Shard<I> {
     /// Stores or clears a retained message, here or on its topic's shard.
     pub(super) fn retain(&mut self, carried: &mut Carried) {
         let m = carried.view();
+        if self.pressure >= Pressure::Retained && !m.payload.is_empty() {
+            return self.local.ledger.record("", LossCause::RetainedFull, 1);
+        }
         let (home, stamp) = (self.retained_home(m.topic), self.mesh.stamp());
         match (home == self.me, m.payload.is_empty()) {
             (true, true) => self.clear_retained(m.topic, stamp),
@@ -69,7 +72,9 @@ impl<I: Io<Handover>> Shard<I> {
         if !self.recent.admit(self.local.keyed.key(message.topic()), stamp) {
             return;
         }
-        if let Err(e) = self.retained.set(message) {
+        let set = self.retained.set(message);
+        self.tell_tight();
+        if let Err(e) = set {
             self.local.ledger.record("", LossCause::RetainedFull, 1);
             if self.may_log() {
                 tracing::warn!("a message is not retained: {e}");
@@ -81,6 +86,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn clear_retained(&mut self, topic: &str, stamp: u64) {
         if self.recent.admit(self.local.keyed.key(topic), stamp) {
             self.retained.clear(topic);
+            self.tell_tight();
         }
     }
 }

@@ -87,7 +87,7 @@ fn row(ban: &Ban) -> Value {
 async fn list(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
     let (number, limit) = page(&args);
     let skip = usize::try_from(number - 1).unwrap_or(usize::MAX).saturating_mul(limit);
-    let (count, rows) = cx.bans.page(&cx.desk, skip, limit).await;
+    let (count, rows) = cx.bans.page(&cx.desk, skip, limit).await?;
     let has_next = skip.saturating_add(rows.len()) < count && !rows.is_empty();
     let rows: Vec<Value> = rows
         .iter()
