@@ -97,6 +97,8 @@ pub const LISTENERS_MAX: usize = 128;
 pub const LISTENER_NAME_BYTES_MAX: usize = 64;
 /// Bytes of a PROXY header, its additional values included.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
+/// Proxies that X-Forwarded-For may name behind a client.
+pub const FORWARDED_HOPS_MAX: usize = 32;
 /// Networks in one list of a listener.
 pub const NETWORKS_MAX: usize = 4_096;
 /// Bytes of a listener's mountpoint, before identifiers are put in.
@@ -218,6 +220,14 @@ pub const AUTH_NAME_BYTES_MAX: usize = 4_096;
 pub const JWT_BYTES_MAX: usize = 16_384;
 /// Keys of a JSON Web Key Set at most.
 pub const JWT_KEYS_MAX: usize = 256;
+/// Bytes of a JSON Web Key Set that is fetched at most.
+pub const JWKS_BYTES_MAX: usize = 1 << 20;
+/// Milliseconds for fetching it.
+pub const JWKS_TIMEOUT_MS: u32 = 5_000;
+/// Milliseconds from one fetch to another that a token with an unknown key causes, at least.
+pub const JWKS_EARLY_MS_MIN: u64 = 2_000;
+/// Milliseconds after which a fetch that failed is tried again.
+pub const JWKS_RETRY_MS: u64 = 2_000;
 /// Seconds by which clocks may differ, for the times in a token.
 pub const JWT_LEEWAY_S: u64 = 10;
 /// Rules of an ACL file at most.
@@ -271,6 +281,31 @@ pub const AUTH_IDLE_MS_MAX: u64 = 30_000;
 pub const AUTH_ANSWERS_MAX: usize = 65_536;
 /// Threads for names of hosts, beside those that compute hashes.
 pub const AUTH_RESOLVERS: usize = 2;
+/// Milliseconds for which what a rate allows and was not used may be used at once.
+pub const RATE_BURST_MS: u64 = 1_000;
+/// Clients that a shard remembers to have come and gone, in each of two generations.
+pub const FLAPPING_CLIENTS_MAX: usize = 65_536;
+/// Seconds within which they may be counted.
+pub const FLAPPING_WINDOW_S_MAX: u32 = 3_600;
+/// Bans of such clients that a shard keeps until the list of bans is looked at.
+pub const FLAPPED_TOLD_MAX: usize = 4_096;
+/// Percent of `broker.max_memory` from which on connections are refused, then subscriptions, then retained messages, then
+/// all messages.
+pub const PRESSURE_PERCENT: [u32; 4] = [100, 105, 110, 115];
+/// Milliseconds between two looks at how much memory the shards hold.
+pub const PRESSURE_LOOK_MS: u64 = 1_000;
+/// Addresses whose connections are counted one by one for each listener; further ones share.
+pub const CONN_RATE_ADDRESSES: usize = 65_536;
+/// Bans at most, see [`crate::auth::Bans`].
+pub const BANS_MAX: usize = 100_000;
+/// Bytes of the texts of all bans.
+pub const BANS_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the reason of a ban, and of the name of who made it.
+pub const BAN_TEXT_BYTES_MAX: usize = 1_024;
+/// Seconds that a ban holds, unless something else is asked for.
+pub const BAN_S_DEFAULT: u64 = 300;
+/// Bans that have ended and that a shard forgets whenever it looks at them.
+pub const BANS_EXPIRED_AT_ONCE: usize = 64;
 /// Milliseconds for the head of an HTTP request, counted from the answer before it.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// Milliseconds for the answer to one HTTP request.
@@ -380,6 +415,10 @@ pub const SHARD_HANDSHAKES_MAX: usize = 64;
 /// Entries of the ring by which a shard gives steps to one helper: enough for all, whether or not it has given back
 /// the room of those that were taken.
 pub const HANDSHAKE_RING_ENTRIES: usize = 2 * SHARD_HANDSHAKES_MAX;
+
+/// Connections that wait for a place and get it in order. Where more do, there are more than can be served, and who
+/// came last is served first: those who came before may have given up.
+pub const HANDSHAKES_IN_ORDER_MAX: usize = 512;
 
 const _: () = assert!(HANDSHAKE_RING_ENTRIES.is_power_of_two());
 /// Bytes of a WebSocket's upgrade request.

@@ -8,9 +8,10 @@ use ringmq::broker::{Broker, Pulse, Watch, log_weight};
 use ringmq::config::{self, Config, Sources, listen_fault};
 use ringmq::desk::Ask;
 use ringmq::io::{Role, bequeath, inherit};
-use ringmq::limits::TLS_FILES_LOOK_MS;
+use ringmq::limits::{PRESSURE_LOOK_MS, TLS_FILES_LOOK_MS};
 use ringmq::log::Log;
 use ringmq::notify::Notify;
+use ringmq::shard::Pressure;
 use serde_json::{Map, Value};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -60,7 +61,9 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         let mut service = Service::new(&broker);
         service.notify.ready(broker.describe());
         let files = Files::new(broker.watch(&config));
-        let mut running = Running { broker: &broker, config, sources, log, service: &mut service, files };
+        let ceiling = Ceiling::new();
+        let mut running =
+            Running { broker: &broker, config, sources, log, service: &mut service, files, ceiling };
         let reason = running.follow(&mut signals, &mut ordered).await;
         let config = running.config;
         // Whoever orders anything from now on is told that the broker stops.
@@ -181,6 +184,7 @@ struct Running<'a> {
     log: &'a Log,
     service: &'a mut Service,
     files: Files,
+    ceiling: Ceiling,
 }
 
 impl Running<'_> {
@@ -211,6 +215,7 @@ impl Running<'_> {
                     }
                 },
                 () = self.files.due() => self.look_at_files(),
+                () = self.ceiling.due(self.config.broker.max_memory) => self.weigh().await,
                 () = self.service.due() => if self.service.pulse.beats(self.broker) {
                     self.service.notify.alive();
                 },
@@ -262,6 +267,27 @@ impl Running<'_> {
             Ok(()) => tracing::info!("{first} and {more} other file(s) have changed: used from now on"),
             Err(what) => tracing::error!("{first} has changed: {what}; the old files stay in use"),
         }
+    }
+
+    /// Looks at how much memory the shards hold, and tells them what they are to refuse.
+    async fn weigh(&mut self) {
+        // A shard that hangs holds nobody up here; the watchdog is for that.
+        let desk = self.broker.desk();
+        let asked = desk.ask_all(Ask::Weight);
+        let Ok(Ok(all)) = tokio::time::timeout(Duration::from_millis(PRESSURE_LOOK_MS), asked).await else {
+            return;
+        };
+        let (held, max) =
+            (all.iter().map(|weight| weight.memory.total()).sum(), self.config.broker.max_memory);
+        let pressure = Pressure::of(held, max);
+        if std::mem::replace(&mut self.ceiling.told, pressure) == pressure {
+            return;
+        }
+        match pressure {
+            Pressure::None => tracing::info!(held, max, "broker.max_memory: nothing is refused any more"),
+            _ => tracing::warn!(held, max, "broker.max_memory: refused from now on, up to: {pressure:?}"),
+        }
+        self.broker.press(pressure);
     }
 
     /// What is live in it holds from now on.
@@ -382,6 +408,29 @@ impl Files {
     /// Waits until they are to be looked at; for ever where there are none.
     async fn due(&mut self) {
         if self.watch.is_empty() {
+            return std::future::pending().await;
+        }
+        self.looks.tick().await;
+    }
+}
+
+/// When the memory of the shards is looked at, where it has a bound.
+struct Ceiling {
+    looks: tokio::time::Interval,
+    /// What they refuse.
+    told: Pressure,
+}
+
+impl Ceiling {
+    fn new() -> Ceiling {
+        let mut looks = tokio::time::interval(Duration::from_millis(PRESSURE_LOOK_MS));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Ceiling { looks, told: Pressure::None }
+    }
+
+    /// Waits until it is to be looked at; for ever where there is no bound, and nothing is refused for one that was.
+    async fn due(&mut self, bytes_max: u64) {
+        if bytes_max == 0 && self.told == Pressure::None {
             return std::future::pending().await;
         }
         self.looks.tick().await;

@@ -63,6 +63,30 @@ fn a_broker_is_looked_at_and_a_client_is_kicked() {
 }
 
 #[test]
+fn somebody_is_banned_and_the_ban_is_taken_back() {
+    let broker = Broker::start_http(DRIVERS[0], 2, &[]);
+    let url = format!("http://{}", broker.http());
+    let ok = |args: &[&str]| {
+        let (code, out, err) = ctl(&url, args);
+        assert_eq!((code, &*err), (0, ""), "{args:?}");
+        out
+    };
+    let mut peer = Peer::connect(&broker, Version::V5, "ctl/bad");
+    assert_eq!(ok(&["banned", "list"]), "none\n");
+    assert_eq!(ok(&["banned", "add", "clientid", "ctl/bad", "--for", "600", "--reason", "noise"]), "ok\n");
+    peer.expect_disconnect(ReasonCode::ADMINISTRATIVE_ACTION);
+    let listed = ok(&["banned", "list"]);
+    assert!(listed.starts_with("AS") && listed.contains("ctl/bad") && listed.contains("noise"), "{listed}");
+    assert_eq!(ok(&["banned", "del", "clientid", "ctl/bad"]), "ok\n");
+    Peer::connect(&broker, Version::V5, "ctl/bad").ping();
+    let (code, _, err) = ctl(&url, &["banned", "del", "clientid", "ctl/bad"]);
+    assert!(code == 1 && err.contains("404"), "{err}");
+    let (code, _, err) = ctl(&url, &["banned", "add", "peerhost", "nowhere"]);
+    assert!(code == 1 && err.contains("400"), "{err}");
+    broker.stop();
+}
+
+#[test]
 fn sessions_topics_subscriptions_and_listeners_are_shown_and_changed() {
     let broker = Broker::start_http(DRIVERS[0], 2, &[]);
     let url = format!("http://{}", broker.http());

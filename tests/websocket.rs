@@ -30,6 +30,7 @@ impl Echo {
             path: "/mqtt".to_owned(),
             origins: Vec::new(),
             frame_bytes_max: FRAME_BYTES_MAX,
+            forwarded: false,
         };
         let layers = Layers { tls: None, websocket: Some(Arc::new(terms)) };
         let transport = Transport::new(&layers).expect("a layer");

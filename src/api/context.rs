@@ -1,6 +1,7 @@
 //! What every handler is given.
 
 use super::alarms::Alarms;
+use super::bans::BanList;
 use super::control::Order;
 use super::events::{Hub, Traces};
 use super::measure::Meter;
@@ -30,6 +31,8 @@ pub struct Context {
     pub hub: Hub,
     /// Packets that are traced into files.
     pub traces: Traces,
+    /// Who may not come.
+    pub(super) bans: BanList,
     /// What is wrong, and what was.
     pub(super) alarms: Alarms,
     /// Who is let in.
@@ -62,8 +65,8 @@ impl Context {
         let door = Door { options, security, requests, started: Instant::now() };
         let (meter, hub) = (Meter::new(desk.clone()), Hub::new(desk.clone()));
         let (facts, door, traces) = (Arc::new(facts), Arc::new(door), Traces::default());
-        let alarms = Alarms::default();
-        Context { desk, state, facts, meter, hub, traces, alarms, orders, door }
+        let (alarms, bans) = (Alarms::default(), BanList::default());
+        Context { desk, state, facts, meter, hub, traces, alarms, bans, orders, door }
     }
 
     /// How long the API has been served.

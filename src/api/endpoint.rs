@@ -5,6 +5,7 @@ use super::Context;
 use super::dialect::{Answer, Dialect};
 use super::fault::{Cause, Fault};
 use super::shape::{Field, Shape};
+use crate::auth::Banned;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::middleware::Next;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 pub const TABLES: &[&[Endpoint]] = &[
     super::v4::broker::ENDPOINTS,
     super::v4::alarms::ENDPOINTS,
+    super::v4::banned::ENDPOINTS,
     super::v4::clients::ENDPOINTS,
     super::v4::subscriptions::ENDPOINTS,
     super::v4::messages::ENDPOINTS,
@@ -97,6 +99,12 @@ pub const PATH_PARAMETERS: &[Field] = &[
     super::shape::must("topic", Shape::Name, "Topic, percent-encoded."),
     super::shape::must("plugin", Shape::Name, "Name of a built-in part."),
     super::shape::must("trace", Shape::Name, "Name of a trace's file."),
+    super::shape::must("as", Shape::OneOf(Banned::KINDS), "What `who` is."),
+    super::shape::must(
+        "who",
+        Shape::Name,
+        "Client identifier, user name, address or network, percent-encoded.",
+    ),
     super::shape::must("action", Shape::OneOf(&["stop", "restart"]), "What to do."),
 ];
 

@@ -7,6 +7,7 @@
 //! is closed and never keeps anybody else out for long. It knows the shards only through what it is given.
 
 mod alarms;
+mod bans;
 mod context;
 pub mod control;
 mod desk;

@@ -273,19 +273,6 @@ impl Ask {
         !self.url.is_empty()
     }
 
-    /// Whether certificates are needed.
-    pub fn is_secure(&self) -> bool {
-        self.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
-    }
-
-    /// Checks the address.
-    ///
-    /// # Errors
-    /// What was expected and what came.
-    pub fn check(&self) -> Result<(), String> {
-        if !self.is_on() { Ok(()) } else { check_url(&self.url) }
-    }
-
     /// The request about a client; `None` where a value cannot be written in its format.
     pub fn about(&self, format: Format, of: &Subject) -> Option<Request> {
         let (content_type, encoded) = match (self.method, format) {
@@ -324,14 +311,27 @@ impl Ask {
     }
 }
 
+/// An address as the log may have it: what stands behind the question mark may be a secret.
+pub fn shown(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+/// Whether certificates are needed for an address.
+pub fn is_secure(url: &str) -> bool {
+    url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
 /// Whether requests can be made to an address.
 ///
 /// # Errors
 /// What was expected and what came.
 pub fn check_url(url: &str) -> Result<(), String> {
     let uri: Option<Uri> = url.parse().ok();
+    // A name and a password in it would not be sent.
+    let plain = |uri: &Uri| uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     let fits = uri.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        let http = matches!(uri.scheme_str(), Some("http" | "https"));
+        http && plain(&uri) && uri.host().is_some_and(|host| !host.is_empty())
     });
     let expected = || format!("expected an address such as \"http://127.0.0.1:8080/mqtt/auth\", got {url:?}");
     fits.then_some(()).ok_or_else(expected)
@@ -454,7 +454,9 @@ mod tests {
         for url in ["http://127.0.0.1:8080/mqtt/auth", "https://auth.example", "http://[::1]/a?b=c"] {
             assert_eq!(check_url(url), Ok(()), "{url}");
         }
-        for url in ["", "127.0.0.1:8080", "ftp://a", "/mqtt/auth", "http://", "http:// a"] {
+        for url in
+            ["", "127.0.0.1:8080", "ftp://a", "/mqtt/auth", "http://", "http:// a", "http://user:pass@a/"]
+        {
             assert!(check_url(url).is_err(), "{url}");
         }
     }

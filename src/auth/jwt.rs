@@ -32,6 +32,44 @@ impl Debug for Jwt {
     }
 }
 
+/// The keys of a JSON Web Key Set.
+pub struct KeySet(Vec<Key>);
+
+impl KeySet {
+    /// Reads one; keys of kinds that are not known are left out.
+    ///
+    /// # Errors
+    /// What was expected and what came.
+    pub fn read(text: &str) -> Result<KeySet, String> {
+        let set: Value = serde_json::from_str(text).map_err(|error| format!("expected JSON: {error}"))?;
+        let keys = set["keys"].as_array().ok_or("expected an object with \"keys\", a list")?;
+        if keys.len() > JWT_KEYS_MAX {
+            return Err(format!("expected at most {JWT_KEYS_MAX} keys, got {}", keys.len()));
+        }
+        let keys: Vec<Key> = keys.iter().filter_map(key_of_set).collect();
+        if keys.is_empty() {
+            return Err("expected a key for signatures: kty RSA, EC (P-256, P-384) or oct".to_owned());
+        }
+        Ok(KeySet(keys))
+    }
+
+    /// Keys.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Debug for KeySet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeySet({})", self.0.len())
+    }
+}
+
 struct Key {
     id: Option<Box<str>>,
     /// The algorithm of the key's own choice, where its set names one.
@@ -110,6 +148,8 @@ pub enum Judged {
     NoToken,
     /// It is one that does not hold.
     Refused,
+    /// It is one for which there is no key.
+    UnknownKey,
     /// It holds.
     Holds(Grant),
 }
@@ -151,49 +191,38 @@ impl Jwt {
     /// # Errors
     /// What was expected and what came.
     pub fn add_set(&mut self, text: &str) -> Result<(), String> {
-        let set: Value = serde_json::from_str(text).map_err(|error| format!("expected JSON: {error}"))?;
-        let keys = set["keys"].as_array().ok_or("expected an object with \"keys\", a list")?;
-        if keys.len() > JWT_KEYS_MAX {
-            return Err(format!("expected at most {JWT_KEYS_MAX} keys, got {}", keys.len()));
-        }
-        let before = self.keys.len();
-        self.keys.extend(keys.iter().filter_map(key_of_set));
-        if self.keys.len() == before {
-            return Err("expected a key for signatures: kty RSA, EC (P-256, P-384) or oct".to_owned());
-        }
+        self.keys.extend(KeySet::read(text)?.0);
         Ok(())
     }
 
-    /// Judges a password at `now`, in seconds since the epoch.
-    pub fn judge(&self, login: &Login, now: u64) -> Judged {
+    /// Judges a password at `now`, in seconds since the epoch, by its own keys and those that were fetched.
+    pub fn judge(&self, login: &Login, now: u64, fetched: Option<&KeySet>) -> Judged {
         let token = login.password.as_deref().and_then(|password| std::str::from_utf8(password).ok());
         let Some((head, claims, signed, signature)) = token.and_then(parts) else { return Judged::NoToken };
-        match self.holding(login, &head, claims, signed, &signature, now) {
+        let id = head["kid"].as_str();
+        let named = |key: &&Key| match (&key.id, id) {
+            (Some(own), Some(id)) => **own == *id,
+            _ => true,
+        };
+        let keys = self.keys.iter().chain(fetched.iter().flat_map(|set| &set.0));
+        let mut named = keys.filter(named).peekable();
+        if named.peek().is_none() {
+            return Judged::UnknownKey;
+        }
+        // An extension that must be understood, and is not [RFC 7515, 4.1.11].
+        let algorithm = head["alg"].as_str().filter(|_| head.get("crit").is_none());
+        let signs = |key: &Key| algorithm.is_some_and(|name| key.signed(name, signed.as_bytes(), &signature));
+        if !named.any(signs) {
+            return Judged::Refused;
+        }
+        match self.holding(login, claims, now) {
             Some(grant) => Judged::Holds(grant),
             None => Judged::Refused,
         }
     }
 
-    fn holding(
-        &self,
-        login: &Login,
-        head: &Value,
-        claims: &str,
-        signed: &str,
-        signature: &[u8],
-        now: u64,
-    ) -> Option<Grant> {
-        // An extension that must be understood, and is not [RFC 7515, 4.1.11].
-        if head.get("crit").is_some() {
-            return None;
-        }
-        let (algorithm, id) = (head["alg"].as_str()?, head["kid"].as_str());
-        let named = |key: &&Key| match (&key.id, id) {
-            (Some(own), Some(id)) => **own == *id,
-            _ => true,
-        };
-        let signs = |key: &Key| key.signed(algorithm, signed.as_bytes(), signature);
-        self.keys.iter().filter(named).any(signs).then_some(())?;
+    /// What a token gives whose signature is right.
+    fn holding(&self, login: &Login, claims: &str, now: u64) -> Option<Grant> {
         let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         // Numbers of seconds; RFC 7519 allows fractions. One that is there and no number is no time.
         let time = |name: &str| match claims.get(name) {

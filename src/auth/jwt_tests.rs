@@ -36,7 +36,7 @@ fn with_secret(claims: &[&str]) -> Jwt {
 }
 
 fn holds(jwt: &Jwt, token: &str) -> bool {
-    matches!(jwt.judge(&login(token), 1_000), Judged::Holds(_))
+    matches!(jwt.judge(&login(token), 1_000, None), Judged::Holds(_))
 }
 
 #[test]
@@ -54,7 +54,9 @@ fn times_are_kept_with_a_little_leeway() {
     ] {
         assert_eq!(holds(&jwt, &by_secret(&claims)), may, "{claims}");
     }
-    let Judged::Holds(grant) = jwt.judge(&login(&by_secret(&json!({"exp": 1_500}))), 1_000) else { panic!() };
+    let Judged::Holds(grant) = jwt.judge(&login(&by_secret(&json!({"exp": 1_500}))), 1_000, None) else {
+        panic!()
+    };
     assert_eq!(grant.left_s, Some(500));
 }
 
@@ -71,7 +73,7 @@ fn claims_are_those_of_the_client() {
         assert!(!holds(&jwt, &by_secret(&other)), "{other}");
     }
     let nameless = Login { username: None, ..login(&by_secret(&json!({"device": "c1", "aud": "broker"}))) };
-    assert!(!matches!(jwt.judge(&nameless, 1_000), Judged::Holds(_)));
+    assert!(!matches!(jwt.judge(&nameless, 1_000, None), Judged::Holds(_)));
 }
 
 #[test]
@@ -90,10 +92,10 @@ fn a_token_that_another_key_signed_or_nobody_is_refused() {
             hmac::sign(&hmac::Key::new(HMAC_SHA256, SECRET), text).as_ref().to_vec()
         }),
     ] {
-        assert!(matches!(jwt.judge(&login(&bad), 1_000), Judged::Refused), "{bad}");
+        assert!(matches!(jwt.judge(&login(&bad), 1_000, None), Judged::Refused), "{bad}");
     }
     for none in ["", "secret", "a.b.c", "....", &"x".repeat(JWT_BYTES_MAX + 1)] {
-        assert!(matches!(jwt.judge(&login(none), 1_000), Judged::NoToken), "{none}");
+        assert!(matches!(jwt.judge(&login(none), 1_000, None), Judged::NoToken), "{none}");
     }
 }
 
@@ -183,7 +185,8 @@ fn rules_in_a_token_allow_what_they_name() {
     use crate::message::QoS;
     let jwt = with_secret(&[]);
     let claims = json!({"acl": {"pub": ["a/%u"], "sub": ["b/#"], "all": ["c"]}});
-    let Judged::Holds(Grant { acl: Some(acl), .. }) = jwt.judge(&login(&by_secret(&claims)), 1_000) else {
+    let Judged::Holds(Grant { acl: Some(acl), .. }) = jwt.judge(&login(&by_secret(&claims)), 1_000, None)
+    else {
         panic!()
     };
     let client = Client { id: "c1", user: Some("ann"), from: None };
@@ -193,7 +196,7 @@ fn rules_in_a_token_allow_what_they_name() {
         assert!(!holds(&jwt, &by_secret(&json!({"acl": bad}))));
     }
     let Judged::Holds(Grant { acl: Some(acl), .. }) =
-        jwt.judge(&login(&by_secret(&json!({"acl": {}}))), 1_000)
+        jwt.judge(&login(&by_secret(&json!({"acl": {}}))), 1_000, None)
     else {
         panic!()
     };

@@ -4,17 +4,19 @@
 //! **Who may connect.** Each source that is configured is asked about a login, in the order of the chain: it vouches for
 //! it, refuses it, or has nothing to say. The first that does not keep silent decides. Where all keep silent, the client
 //! is anonymous if it has no credentials or no source is configured, and is refused otherwise. A further kind of source
-//! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' `chain`.
+//! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' logins.
 //!
 //! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]).
 
 pub mod acl;
 mod aging;
 mod backoff;
+mod bans;
 mod circuit;
 pub mod hash;
 pub mod http;
 pub mod jwt;
+mod network;
 pub mod passwords;
 pub mod scram;
 mod tls;
@@ -22,9 +24,11 @@ mod tls;
 pub use acl::{Acl, Client, Deed};
 pub use aging::Aging;
 pub use backoff::Backoff;
+pub use bans::{Ban, Banned, Bans};
 pub use circuit::Circuit;
 pub use http::HttpOptions;
 pub use jwt::{Claim, Grant, Jwt};
+pub use network::Network;
 pub use passwords::Passwords;
 
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN;
@@ -56,6 +60,15 @@ impl Source {
     }
 }
 
+/// A JSON Web Key Set at an address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Jwks {
+    /// The address; empty = none.
+    pub url: Box<str>,
+    /// Seconds after which it is fetched again.
+    pub refresh_s: u32,
+}
+
 /// Where the broker learns who is who.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthOptions {
@@ -69,6 +82,8 @@ pub struct AuthOptions {
     pub jwt_public_key: Option<PathBuf>,
     /// Keys of signed tokens, a file of a JSON Web Key Set.
     pub jwt_jwks_file: Option<PathBuf>,
+    /// Where keys of signed tokens are fetched from.
+    pub jwt_jwks: Jwks,
     /// What a token must say.
     pub jwt_claims: Vec<Claim>,
     /// Whether a connection stays when its token ends.
@@ -89,6 +104,7 @@ impl Default for AuthOptions {
             jwt_secret: "".into(),
             jwt_public_key: None,
             jwt_jwks_file: None,
+            jwt_jwks: Jwks { url: "".into(), refresh_s: 300 },
             jwt_claims: Vec::new(),
             jwt_outlive: false,
             http: HttpOptions::default(),
@@ -186,6 +202,8 @@ pub struct Policy {
     pub passwords: Option<Passwords>,
     /// Keys of tokens.
     pub jwt: Option<Jwt>,
+    /// Where more keys are fetched from.
+    pub jwks: Option<Jwks>,
     /// How back-ends are asked.
     pub http: HttpOptions,
     /// How connections to back-ends are encrypted, where one of them is.
@@ -216,7 +234,8 @@ impl Policy {
             }
         };
         let jwt = jwt_of(options)?;
-        let (http, tls) = (options.http.clone(), tls_of(&options.http)?);
+        let (http, tls) = (options.http.clone(), tls_of(options)?);
+        let jwks = (!options.jwt_jwks.url.is_empty()).then(|| options.jwt_jwks.clone());
         let is_on = |source: Source| match source {
             Source::Jwt => jwt.is_some(),
             Source::PasswordFile => passwords.is_some(),
@@ -224,7 +243,7 @@ impl Policy {
         };
         let chain = chain_of(&options.chain, is_on)?;
         let secret = Secret::draw()?;
-        Ok(Policy { chain, passwords, jwt, http, tls, secret, acl, deny_action: options.deny_action })
+        Ok(Policy { chain, passwords, jwt, jwks, http, tls, secret, acl, deny_action: options.deny_action })
     }
 
     /// Whether nobody is asked who a client is.
@@ -245,7 +264,9 @@ impl Policy {
     pub fn describe(&self) -> Vec<String> {
         let source = |source: &Source| match (source, &self.passwords) {
             (Source::Jwt, _) => "their tokens (auth.jwt_...)".to_owned(),
-            (Source::Http, _) => format!("what {} says (auth.http_auth_url)", self.http.auth.url),
+            (Source::Http, _) => {
+                format!("what {} says (auth.http_auth_url)", http::shown(&self.http.auth.url))
+            }
             (Source::PasswordFile, passwords) => {
                 let count = passwords.as_ref().map_or(0, Passwords::len);
                 format!("the passwords of {count} users (auth.password_file)")
@@ -296,12 +317,17 @@ fn chain_of(order: &[Source], is_on: impl Fn(Source) -> bool) -> Result<Vec<Sour
 }
 
 /// TLS for back-ends, where one of them needs it.
-fn tls_of(http: &HttpOptions) -> Result<Option<Arc<ClientConfig>>, String> {
-    let asks = [("auth.http_auth_url", &http.auth), ("auth.http_superuser_url", &http.superuser)];
-    for (key, ask) in asks {
-        ask.check().map_err(|what| format!("{key}: {what}"))?;
+fn tls_of(options: &AuthOptions) -> Result<Option<Arc<ClientConfig>>, String> {
+    let http = &options.http;
+    let urls = [
+        ("auth.http_auth_url", &http.auth.url),
+        ("auth.http_superuser_url", &http.superuser.url),
+        ("auth.jwt_jwks_url", &options.jwt_jwks.url),
+    ];
+    for (key, url) in urls.iter().filter(|(_, url)| !url.is_empty()) {
+        http::check_url(url).map_err(|what| format!("{key}: {what}"))?;
     }
-    let secure = asks.iter().any(|(_, ask)| ask.is_secure());
+    let secure = urls.iter().any(|(_, url)| http::is_secure(url));
     secure.then(|| tls::client_config(http.ca_file.as_deref())).transpose()
 }
 
@@ -323,7 +349,8 @@ fn jwt_of(options: &AuthOptions) -> Result<Option<Jwt>, String> {
     if let Some(path) = &options.jwt_jwks_file {
         read("auth.jwt_jwks_file", path, |text| jwt.add_set(&text))?;
     }
-    Ok((!jwt.is_empty()).then_some(jwt))
+    let fetched = !options.jwt_jwks.url.is_empty();
+    Ok((fetched || !jwt.is_empty()).then_some(jwt))
 }
 
 /// Reads a file of a key.

@@ -26,6 +26,7 @@ pub(super) fn layers(listeners: &[Listener]) -> Result<Vec<Layers>, String> {
                 path: options.path.to_string(),
                 origins: options.origins.clone(),
                 frame_bytes_max: options.frame_bytes_max,
+                forwarded: listener.x_forwarded_for,
             })
         });
         let alpn = if websocket.is_some() { ALPN_HTTP } else { ALPN_MQTT };

@@ -6,6 +6,7 @@
 mod disk;
 mod layers;
 mod listeners;
+mod pressure;
 mod pulse;
 mod seat;
 

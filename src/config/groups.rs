@@ -17,7 +17,7 @@ pub(super) const LISTENERS: &str = "listeners";
 const DEFAULT: &str = "default";
 
 /// Keys for which the peer's address must be known, which is asked for from the start or not at all.
-const ADDRESSED: &[&str] = &["allow", "deny", "proxy_protocol", "proxy_from"];
+const ADDRESSED: &[&str] = &["allow", "deny", "proxy_protocol", "x_forwarded_for", "proxy_from"];
 
 /// The section of zones.
 pub(super) const ZONES: &str = "zones";
@@ -63,14 +63,18 @@ pub const LISTENER_KEYS: &[Key<Listener>] = keys! {
         "Connections at a time, on all shards together. Those beyond it are answered with 0x97 (3.x: 3). 0: `broker.max_connections` alone counts.";
     "max_conn_rate" max_conn_rate LIVE number("connections per second", 0, 1_000_000),
         "Connections in a second, on all shards together; after a second without any, so many at once. Those beyond it are answered with 0x9F (3.x: 3). 0: no bound.";
+    "max_conn_rate_per_address" max_conn_rate_per_address LIVE number("connections per second", 0, 1_000_000),
+        "The same for those that come from one address (IPv6: one network of 64 bits). Those beyond it are answered in the same way; behind a proxy they are closed. Very many addresses at once may share. 0: no bound.";
     "allow" access.allow LIVE Kind::Texts("networks"),
         "Networks and addresses that may connect, such as [\"10.0.0.0/8\", \"::1\"]; others are closed at once. Empty: all may.";
     "deny" access.deny LIVE Kind::Texts("networks"),
         "Networks and addresses that may not connect, even where `allow` has them.";
     "proxy_protocol" proxy_protocol LIVE Kind::Flag,
         "Whether each connection begins with a header of the PROXY protocol, version 1 or 2. The address in it is the client's from then on, also for `allow` and `deny`.";
+    "x_forwarded_for" x_forwarded_for LIVE Kind::Flag,
+        "Of `ws` and `wss`: whether the client's address is what X-Forwarded-For says, also for `allow` and `deny`, where the request comes from one of `proxy_from`. The last address in it that is none of these counts; without it, the proxy's own. Others are not believed.";
     "proxy_from" proxy_from LIVE Kind::Texts("networks"),
-        "With `proxy_protocol`: networks and addresses of the proxies; others are closed at once.";
+        "With `proxy_protocol` or `x_forwarded_for`: networks and addresses of the proxies. With `proxy_protocol`, others are closed at once.";
     "proxy_timeout_s" proxy_timeout_s LIVE number("seconds", 1, 3_600),
         "With `proxy_protocol`: a connection without a whole header is closed after this time.";
     "certificate" tls.certificates LIVE Kind::Texts("paths of files"),
@@ -320,7 +324,12 @@ impl Config {
             if let Some(other) = all[..at].iter().find(same) {
                 fault(format!("{key}.socket"), format!("it is the listener {}'s already", other.name));
             }
-            if listener.proxy_protocol && listener.proxy_from.is_empty() && !is_local {
+            if listener.x_forwarded_for && !listener.kind.has_websocket() {
+                let what = "expected kind = \"ws\" or \"wss\", for others have no headers".to_owned();
+                fault(format!("{key}.x_forwarded_for"), what);
+            }
+            let proxied = listener.proxy_protocol || listener.x_forwarded_for;
+            if proxied && listener.proxy_from.is_empty() && !is_local {
                 let what = "expected the networks or addresses of the proxies, got none".to_owned();
                 fault(format!("{key}.proxy_from"), what);
             }

@@ -9,7 +9,8 @@ use crate::api::Auth;
 use crate::auth::DenyAction;
 use crate::auth::http::{Format as BodyFormat, Method};
 use crate::limits::{
-    AUTH_WAIT_MS, HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX, SHARDS_MAX,
+    AUTH_WAIT_MS, FLAPPING_WINDOW_S_MAX, HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX,
+    SHARDS_MAX,
 };
 use crate::log::{Format, Level, Rotation};
 
@@ -104,6 +105,7 @@ pub(super) const LIVE: (bool, bool) = (true, false);
 pub(super) const RESTART: (bool, bool) = (false, false);
 pub(super) const ZONED: (bool, bool) = (true, true);
 const SECONDS_MAX: u64 = u32::MAX as u64;
+const RATE_MAX: u64 = u32::MAX as u64;
 const PACKET_BYTES_MAX: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 
 /// All keys, by section, in the order in which `etc/ringmq.toml` shows them.
@@ -164,10 +166,24 @@ pub const KEYS: &[Key] = keys! {
         "Which member of a shared subscription gets a message: one after the other, any, the same while it is there, by the publisher's client identifier, by the topic, or one on the publisher's core where there is one.";
     "mqtt.max_output_bytes" mqtt.max_output_bytes LIVE number("bytes", 4_096, 1 << 30),
         "Bytes that may wait to be sent on one connection; what comes after them waits in the session's queue (QoS 0 is dropped and counted).";
+    "mqtt.max_message_rate" mqtt.rates.messages_in ZONED number("messages per second", 0, RATE_MAX),
+        "Messages that a client may publish in a second; after a second without any, so many at once. Of one that is faster nothing more is read until it is not: none is lost, and its own socket slows it down. 0: no bound.";
+    "mqtt.max_byte_rate" mqtt.rates.bytes_in ZONED number("bytes per second", 0, RATE_MAX),
+        "Bytes that a client may send in a second, in the same way. 0: no bound.";
+    "mqtt.max_message_rate_out" mqtt.rates.messages_out ZONED number("messages per second", 0, RATE_MAX),
+        "Messages that a client is sent in a second, on the average over some seconds. Beyond that QoS 1 and 2 wait in its session's queue, and QoS 0 is dropped and counted (`output_full`). 0: no bound.";
+    "mqtt.max_byte_rate_out" mqtt.rates.bytes_out ZONED number("bytes per second", 0, RATE_MAX),
+        "Bytes that a client is sent in a second, in the same way; its acknowledgements count and never wait. 0: no bound.";
+    "mqtt.flapping_threshold" mqtt.flapping.threshold ZONED number("ends", 0, 1_000_000),
+        "A client whose connections end so often within `flapping_window_s` is banned by its client identifier for `flapping_ban_s`, as if over HTTP, where the ban can be taken back. 0: none is.";
+    "mqtt.flapping_window_s" mqtt.flapping.window_s ZONED number("seconds", 1, FLAPPING_WINDOW_S_MAX as u64),
+        "With `flapping_threshold`: the time within which ends of connections are counted.";
+    "mqtt.flapping_ban_s" mqtt.flapping.ban_s ZONED number("seconds", 1, SECONDS_MAX),
+        "With `flapping_threshold`: how long such a client is banned.";
     "mqtt.max_retained" mqtt.max_retained LIVE number("messages", 0, 1_000_000_000),
-        "Retained messages that the broker keeps.";
+        "Retained messages that the broker keeps, an equal part of them on each shard. A further one is refused with 0x97 where its publisher speaks 5.0 and its QoS is 1 or 2; any other is delivered, not retained, and counted (`retained_full`).";
     "mqtt.max_retained_bytes" mqtt.max_retained_bytes LIVE number("bytes", 0, 1 << 44),
-        "Bytes of the retained messages that the broker keeps.";
+        "Bytes of the retained messages that the broker keeps, in the same way.";
     "mqtt.check_payload_format" mqtt.check_payload_format ZONED Kind::Flag,
         "Whether the payload of a message with the Payload Format Indicator 1 must be UTF-8. One that is not is refused with 0x99; at QoS 0, which has no answer, its publisher is disconnected.";
     "mqtt.response_information" mqtt.response_information ZONED Kind::Text { bytes_max: INFORMATION_BYTES_MAX },
@@ -186,6 +202,10 @@ pub const KEYS: &[Key] = keys! {
         "The public key, in PEM, of such tokens that are signed with RS256, RS384, RS512, ES256 or ES384. Empty: none.";
     "auth.jwt_jwks_file" auth.jwt_jwks_file LIVE Kind::Path,
         "A file with keys of such tokens, as a JSON Web Key Set; of several, a token's `kid` names one. SIGHUP and a reload over HTTP read it again. Empty: none.";
+    "auth.jwt_jwks_url" auth.jwt_jwks.url LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "An address that such a set is fetched from; with `https`, `http_ca_file` counts. A token whose `kid` is not among the keys has it fetched again at once, 2 seconds after the last time at the earliest. Where it cannot be fetched, the keys from before are kept, and the log says so. Empty: none.";
+    "auth.jwt_jwks_refresh_s" auth.jwt_jwks.refresh_s LIVE number("seconds", 1, 86_400),
+        "Seconds after which it is fetched again.";
     "auth.jwt_claims" auth.jwt_claims LIVE Kind::Texts("NAME:VALUE"),
         "What a token must say, each as `NAME:VALUE`; the value `%c` is the client identifier, `%u` the user name: `sub:%u`. A token's own `acl`, `{\"pub\": [FILTER], \"sub\": [FILTER], \"all\": [FILTER]}`, allows these and nothing else, unless `acl_file` allows more.";
     "auth.jwt_outlive" auth.jwt_outlive LIVE Kind::Flag,
@@ -207,7 +227,7 @@ pub const KEYS: &[Key] = keys! {
     "auth.http_headers" auth.http.headers LIVE Kind::Texts("NAME:VALUE"),
         "Lines of the head of each request, such as `Authorization: Bearer TOKEN`.";
     "auth.http_timeout_ms" auth.http.timeout_ms LIVE number("milliseconds", 1, AUTH_WAIT_MS),
-        "How long an answer may take, the connection included. After five questions in a row without an answer, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
+        "How long an answer may take, the connection included. After five questions in a row without an answer, or with 502, 503 or 504, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
     "auth.http_connections" auth.http.connections LIVE number("connections", 1, 1_024),
         "Requests under way at a time, each on a connection of its own; connections are kept for the next ones.";
     "auth.http_cache_s" auth.http.cache_s LIVE number("seconds", 0, 86_400),
@@ -236,6 +256,8 @@ pub const KEYS: &[Key] = keys! {
         "Whether each shard stays on a core of its own. Turn it off where other programs need the same cores.";
     "broker.max_connections" broker.max_connections RESTART number("connections", 0, 100_000_000),
         "Connections that the broker takes at most. 0: as many for each shard as the limit of open files (`ulimit -n`). With io_uring there may be more than that.";
+    "broker.max_memory" broker.max_memory LIVE number("bytes", 0, 1 << 44),
+        "Memory that the shards may hold, as their ledger counts it (`/api/v4/shards`, SIGUSR1); it is looked at each second. Above it what is new is refused, in this order: connections (0x97; 3.x: 3); from 105 percent subscriptions as well (0x97; 3.x: 0x80); from 110 percent messages that are to be retained (0x97; who cannot be told has them delivered, not retained, and counted); from 115 percent all messages (0x97; 3.x waits as for a full queue, see `mqtt.reject_wait_s`; QoS 0 is dropped and counted as `memory_full`). What is there stays. 0: no bound.";
     "broker.backlog" broker.backlog RESTART number("connections", 1, 65_535),
         "Connections that may wait to be accepted, for each listener and shard. The kernel cuts it to `net.core.somaxconn`.";
     "broker.peer_address" broker.peer_address RESTART Kind::Flag,

@@ -59,6 +59,8 @@ pub struct BrokerOptions {
     pub pin: bool,
     /// Connections of the whole broker, 0 = what the descriptors allow.
     pub max_connections: u32,
+    /// Bytes of memory that the shards may hold, 0 = no bound.
+    pub max_memory: u64,
     /// Whether each peer's address is asked for.
     pub peer_address: bool,
     /// Seconds that a drain may take.
@@ -76,6 +78,7 @@ impl Default for BrokerOptions {
             io: IoChoice::default(),
             pin: true,
             max_connections: 0,
+            max_memory: 0,
             peer_address: true,
             drain_timeout_s: 10,
         }

@@ -274,6 +274,14 @@ fn what_is_wrong_with_a_zone_or_what_a_listener_says_of_others_is_told() {
             "listeners.a = { bind = \"1\", proxy_protocol = true }\n",
             "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
         ),
+        (
+            "listeners.a = { bind = \"1\", kind = \"ws\", x_forwarded_for = true }\n",
+            "listeners.a.proxy_from: expected the networks or addresses of the proxies, got none",
+        ),
+        (
+            "listeners.a = { bind = \"1\", x_forwarded_for = true, proxy_from = [\"::1\"] }\n",
+            "listeners.a.x_forwarded_for: expected kind = \"ws\" or \"wss\", for others have no headers",
+        ),
         ("listeners.a.kind = \"unix\"\n", "listeners.a.socket: expected a path, got none"),
         (
             "listeners.a = { kind = \"unix\", socket = \"/run/a\", mode = \"999\" }\n",

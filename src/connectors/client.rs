@@ -2,7 +2,7 @@
 //! does not answer is left alone.
 
 use crate::auth::Circuit;
-use crate::auth::http::{Header, Method, Request as Wanted};
+use crate::auth::http::{Header, Method, Request as Wanted, shown};
 use crate::limits::{AUTH_ANSWER_BYTES_MAX, AUTH_IDLE_MS_MAX};
 use crate::time::Moment;
 use http_body_util::{BodyExt, Full, Limited};
@@ -79,22 +79,25 @@ impl Client {
             return None;
         }
         let url = wanted.url.clone();
-        let answer = match tokio::time::timeout(self.timeout, self.send(wanted)).await {
-            Ok(Ok((status, body))) => {
-                judge(status, &body).ok_or_else(|| format!("{status} is no answer that is understood"))
-            }
-            Ok(Err(error)) => Err(error),
+        let sent = match tokio::time::timeout(self.timeout, self.send(wanted, AUTH_ANSWER_BYTES_MAX)).await {
+            // Whoever stands in front of it does not reach it.
+            Ok(Ok((status @ 502..=504, _))) => Err(format!("the status {status}")),
+            Ok(sent) => sent,
             Err(_) => Err(format!("no answer within {} ms", self.timeout.as_millis())),
         };
         let mut circuit = backend.circuit.lock().unwrap_or_else(PoisonError::into_inner);
-        // Behind the question mark is what nobody else needs to know.
-        let url = url.split('?').next().unwrap_or_default();
-        match answer {
-            Ok(answer) => {
+        let url = shown(&url);
+        match sent {
+            Ok((status, body)) => {
                 if circuit.succeeded() {
                     tracing::info!("{} answers again: {url}", backend.name);
                 }
-                Some(answer)
+                let answer = judge(status, &body);
+                if answer.is_none() {
+                    // It works, so that one client for whom it fails does not keep others out.
+                    tracing::debug!("{}: {url}: {status} is no answer that is understood", backend.name);
+                }
+                answer
             }
             Err(error) => {
                 if let Some(ms) = circuit.failed(self.now()) {
@@ -108,7 +111,19 @@ impl Client {
         }
     }
 
-    async fn send(&self, wanted: Wanted) -> Result<(u16, Vec<u8>), String> {
+    /// What is at an address.
+    pub(super) async fn get(&self, url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let (url, content_type, body) = (url.to_owned(), "", Vec::new());
+        let wanted = Wanted { method: Method::Get, url, content_type, body };
+        match tokio::time::timeout(self.timeout, self.send(wanted, bytes_max)).await {
+            Ok(Ok((200, body))) => Ok(body),
+            Ok(Ok((status, _))) => Err(format!("expected the status 200, got {status}")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(format!("no answer within {} ms", self.timeout.as_millis())),
+        }
+    }
+
+    async fn send(&self, wanted: Wanted, bytes_max: usize) -> Result<(u16, Vec<u8>), String> {
         let request = Request::builder().uri(wanted.url).header(USER_AGENT, "ringmq");
         let mut request = match wanted.method {
             Method::Get => request.method("GET"),
@@ -120,7 +135,7 @@ impl Client {
         let request = request.body(Full::from(wanted.body)).map_err(|error| error.to_string())?;
         let answer = self.inner.request(request).await.map_err(|error| why(&error))?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), AUTH_ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), bytes_max).collect().await;
         Ok((status, body.map_err(|error| error.to_string())?.to_bytes().to_vec()))
     }
 

@@ -3,6 +3,7 @@
 
 use super::Question;
 use super::http::Http;
+use super::jwks::Jwks;
 use crate::auth::hash::Hash;
 use crate::auth::jwt::Judged;
 use crate::auth::{Aging, Backoff, Login, Policy, Source, Verdict};
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 /// A keyed digest of name and password, cut to what a bound on memory and nobody's guess needs.
@@ -23,12 +25,15 @@ pub(super) struct Logins {
     chain: Arc<Chain>,
     /// A place for each login under way.
     places: Arc<Semaphore>,
+    /// What fetches keys of tokens.
+    attending: Option<AbortHandle>,
 }
 
 /// The sources of one policy.
 struct Chain {
     policy: Arc<Policy>,
     http: Option<Http>,
+    jwks: Option<Arc<Jwks>>,
     /// What was proven to another policy proves nothing.
     proven: Mutex<Aging<Tag, ()>>,
     backoff: Arc<Mutex<Backoff>>,
@@ -44,6 +49,7 @@ impl Logins {
             .map_err(|_| "the kernel gives no random bytes".to_owned())?;
         let chain = Chain {
             http: http_of(&policy, &key),
+            jwks: policy.jwks.as_ref().map(|wanted| Jwks::new(wanted, policy.tls.clone())),
             policy,
             proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
             backoff: Arc::default(),
@@ -51,14 +57,17 @@ impl Logins {
             hashing: Arc::new(Semaphore::new(hashing)),
             started: Instant::now(),
         };
-        Ok(Logins { chain: Arc::new(chain), places: Arc::new(Semaphore::new(AUTH_LOGINS_MAX)) })
+        let places = Arc::new(Semaphore::new(AUTH_LOGINS_MAX));
+        Ok(Logins { chain: Arc::new(chain), places, attending: None })
     }
 
     /// Logins from now on are judged by another policy; those under way by the one that they began with.
     pub(super) fn adopt(&mut self, policy: Arc<Policy>) {
-        let old = &self.chain;
+        let old = self.chain.clone();
+        let jwks = policy.jwks.as_ref().map(|wanted| Jwks::new(wanted, policy.tls.clone()));
         self.chain = Arc::new(Chain {
             http: http_of(&policy, &old.key),
+            jwks: jwks.map(|jwks| jwks.succeed(old.jwks.as_deref())),
             policy,
             proven: Mutex::new(Aging::new(AUTH_PROVEN_MAX, AUTH_PROVEN_MS)),
             backoff: old.backoff.clone(),
@@ -66,6 +75,16 @@ impl Logins {
             hashing: old.hashing.clone(),
             started: old.started,
         });
+        self.attend();
+    }
+
+    /// Begins what goes on by itself. Called within the runtime.
+    pub(super) fn attend(&mut self) {
+        let attend = |jwks| tokio::spawn(Jwks::attend(jwks)).abort_handle();
+        let next = self.chain.jwks.clone().map(attend);
+        if let Some(earlier) = std::mem::replace(&mut self.attending, next) {
+            earlier.abort();
+        }
     }
 
     /// Judges a login, later.
@@ -93,7 +112,7 @@ impl Chain {
         let mut rest = &*self.policy.chain;
         while let Some((source, behind)) = rest.split_first() {
             let verdict = match source {
-                Source::Jwt => self.by_token(&login),
+                Source::Jwt => self.by_token(&login).await,
                 Source::PasswordFile => self.by_password(&login, behind.is_empty()).await,
                 Source::Http => self.by_request(&login).await,
             };
@@ -109,11 +128,25 @@ impl Chain {
         Verdict::Silent
     }
 
-    fn by_token(&self, login: &Login) -> Verdict {
-        match self.policy.jwt.as_ref().map(|jwt| jwt.judge(login, epoch_s())) {
-            None | Some(Judged::NoToken) => Verdict::Silent,
-            Some(Judged::Refused) => Verdict::Wrong,
-            Some(Judged::Holds(grant)) => Verdict::Known(Some(Box::new(grant))),
+    async fn by_token(&self, login: &Login) -> Verdict {
+        let Some(jwt) = &self.policy.jwt else { return Verdict::Silent };
+        let judge = || {
+            let fetched = self.jwks.as_ref().and_then(|jwks| jwks.keys());
+            jwt.judge(login, epoch_s(), fetched.as_deref())
+        };
+        let mut judged = judge();
+        if let (Judged::UnknownKey, Some(jwks)) = (&judged, &self.jwks) {
+            jwks.refresh_early().await;
+            judged = judge();
+        }
+        match judged {
+            Judged::NoToken => Verdict::Silent,
+            // Nothing can be said of it before there are keys.
+            Judged::UnknownKey if self.jwks.as_ref().is_some_and(|jwks| jwks.keys().is_none()) => {
+                Verdict::NoAnswer
+            }
+            Judged::Refused | Judged::UnknownKey => Verdict::Wrong,
+            Judged::Holds(grant) => Verdict::Known(Some(Box::new(grant))),
         }
     }
 

@@ -8,6 +8,7 @@
 mod client;
 mod handshakes;
 mod http;
+mod jwks;
 mod logins;
 
 pub use handshakes::{Handshakes, Step};
@@ -84,6 +85,7 @@ impl Connectors {
 }
 
 async fn serve(mut logins: Logins, mut inbox: mpsc::Receiver<Order>) {
+    logins.attend();
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Judge(question) => logins.judge(question),

@@ -5,11 +5,13 @@ mod client;
 mod trace;
 mod view;
 
+use crate::limits::BAN_S_DEFAULT;
 use clap::{Args, Subcommand};
 use client::Client;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::SystemTime;
 use view::{lines, table};
 
 /// Where the broker is, who asks, and what.
@@ -53,6 +55,9 @@ enum Command {
     /// Who is subscribed to what.
     #[command(subcommand)]
     Subscriptions(Subscriptions),
+    /// Who may not come for a while.
+    #[command(subcommand)]
+    Banned(Banned),
     /// Where MQTT and HTTP are served, and with how many connections.
     Listeners,
     /// What is wrong now, and what was.
@@ -144,6 +149,34 @@ enum Subscriptions {
 }
 
 #[derive(Subcommand, Debug)]
+enum Banned {
+    /// All bans that hold.
+    List,
+    /// Keeps somebody away, and disconnects those who are there.
+    Add {
+        /// What WHO is: clientid, username or peerhost.
+        #[arg(value_name = "AS")]
+        kind: String,
+        /// A client identifier, a user name, or an address or network such as 10.0.0.0/8.
+        who: String,
+        /// For how long, in seconds [default: 300].
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: Option<u64>,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Takes a ban back.
+    Del {
+        /// What WHO is: clientid, username or peerhost.
+        #[arg(value_name = "AS")]
+        kind: String,
+        /// As it is listed.
+        who: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 enum Log {
     /// Changes the level at once, until the next restart.
     SetLevel {
@@ -190,6 +223,7 @@ fn run(args: &CtlArgs) -> Result<String, String> {
             listed(&client, &format!("/api/v4/routes/{}", encoded(topic)), TOPIC_COLUMNS)?
         }
         Command::Subscriptions(command) => subscriptions(&client, command)?,
+        Command::Banned(command) => banned(&client, command)?,
         Command::Listeners => of_node(client.get("/api/v4/listeners")?, "listeners", LISTENER_COLUMNS),
         Command::Alarms => of_node(client.get("/api/v4/alarms")?, "alarms", ALARM_COLUMNS),
         Command::Trace(command) => return trace::trace(&client, command, args.json),
@@ -261,6 +295,15 @@ const SUBSCRIPTION_COLUMNS: &[(&str, &str)] = &[
     ("NO LOCAL", "/nl"),
     ("AS PUBLISHED", "/rap"),
     ("RETAIN HANDLING", "/rh"),
+];
+
+const BAN_COLUMNS: &[(&str, &str)] = &[
+    ("AS", "/as"),
+    ("WHO", "/who"),
+    ("BY", "/by"),
+    ("AT", "/at"),
+    ("UNTIL", "/until"),
+    ("REASON", "/reason"),
 ];
 
 const LISTENER_COLUMNS: &[(&str, &str)] = &[
@@ -337,6 +380,26 @@ fn subscriptions(client: &Client, command: &Subscriptions) -> Result<(Value, Str
         }
         Subscriptions::Del { client_id, topic } => {
             change("/api/v4/mqtt/unsubscribe", json!({"clientid": client_id, "topic": topic}))
+        }
+    }
+}
+
+fn banned(client: &Client, command: &Banned) -> Result<(Value, String), String> {
+    match command {
+        Banned::List => listed(client, "/api/v4/banned", BAN_COLUMNS),
+        Banned::Add { kind, who, seconds, reason } => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let seconds = seconds.unwrap_or(BAN_S_DEFAULT);
+            let until = now.saturating_add(seconds).min(i64::MAX as u64);
+            let mut body = json!({"as": kind, "who": who, "by": "ctl", "until": until});
+            if let Some(reason) = reason {
+                body["reason"] = reason.as_str().into();
+            }
+            Ok((client.send("POST", "/api/v4/banned", Some(&body))?, "ok\n".to_owned()))
+        }
+        Banned::Del { kind, who } => {
+            let path = format!("/api/v4/banned/{}/{}", encoded(kind), encoded(who));
+            Ok((client.send("DELETE", &path, None)?, "ok\n".to_owned()))
         }
     }
 }

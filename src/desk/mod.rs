@@ -29,8 +29,24 @@ pub use rows::{
     SubscriptionRow, Totals, Weight, WillRow,
 };
 
+use crate::auth::{Ban, Banned};
 use crate::message::{Message, QoS};
 use crate::stats::Snapshot;
+use crate::time::Moment;
+use std::sync::Arc;
+
+/// A client that came and went too often, and is banned on its shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flapped {
+    /// Client identifier.
+    pub client_id: Arc<str>,
+    /// How often its connection ended.
+    pub count: u32,
+    /// Since when it is banned.
+    pub at: Moment,
+    /// Until when.
+    pub until: Moment,
+}
 
 /// A question to one shard.
 #[derive(Debug)]
@@ -57,6 +73,26 @@ pub enum Ask {
         /// Whether there was such a session.
         reply: Reply<bool>,
     },
+    /// Keeps away whom a ban is about. Who is connected and banned is disconnected: the client that it names at once,
+    /// others in the ticks that follow. Whoever asks bounds how many bans there are. Small.
+    Ban {
+        /// The ban, in place of an earlier one about the same.
+        ban: Arc<Ban>,
+        /// Until when it holds.
+        until: Moment,
+        /// Once it holds.
+        reply: Reply<()>,
+    },
+    /// Takes a ban back. Small.
+    Unban {
+        /// Whom it was about.
+        who: Banned,
+        /// Once it does not hold any more: whether it did.
+        reply: Reply<bool>,
+    },
+    /// Clients that the shard has banned by itself since this was asked last. There is one asker, [`crate::api`]'s list of
+    /// bans. Small.
+    Flapped(Reply<Vec<Flapped>>),
     /// Ends the session of this client unless it is connected. Asked of its home shard. Small.
     EndOffline {
         /// Client identifier.

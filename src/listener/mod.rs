@@ -2,11 +2,13 @@
 //!
 //! A connection knows its listener by a number, the place in the list that all shards are given.
 
+mod access;
+pub mod forwarded;
 pub mod mount;
-mod network;
 pub mod proxy;
 
-pub use network::{Access, Network};
+pub use crate::auth::Network;
+pub use access::Access;
 mod layers;
 
 pub use layers::{TlsOptions, TlsVersion, WebSocketOptions};
@@ -14,7 +16,7 @@ pub use layers::{TlsOptions, TlsVersion, WebSocketOptions};
 use crate::io::SocketOptions;
 use crate::session::Options;
 use crate::sync::Gate;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// What a listener speaks below MQTT.
@@ -79,9 +81,14 @@ pub struct Listener {
     pub max_connections: u32,
     /// Connections in a second, 0 = no bound.
     pub max_conn_rate: u32,
+    /// Connections from one address in a second, 0 = no bound.
+    pub max_conn_rate_per_address: u32,
     /// Whether each connection begins with a PROXY header.
     pub proxy_protocol: bool,
-    /// Who may send one; others may not come.
+    /// Whether the client's address is taken from an upgrade request that comes from a proxy.
+    pub x_forwarded_for: bool,
+    /// Who may send such a header. Others may not come where there must be one, and are not believed where there
+    /// may be one.
     pub proxy_from: Vec<Network>,
     /// Seconds within which it must have come.
     pub proxy_timeout_s: u32,
@@ -106,7 +113,9 @@ impl Listener {
             access: Access::default(),
             max_connections: 0,
             max_conn_rate: 0,
+            max_conn_rate_per_address: 0,
             proxy_protocol: false,
+            x_forwarded_for: false,
             proxy_from: Vec::new(),
             proxy_timeout_s: 3,
             tls: TlsOptions::default(),
@@ -122,9 +131,16 @@ impl Listener {
         u32::from_str_radix(&self.mode, 8).ok().filter(|bits| octal && *bits <= 0o777)
     }
 
+    /// Whether this is a proxy that may say for whom it speaks.
+    pub fn trusts(&self, addr: IpAddr) -> bool {
+        self.proxy_from.iter().any(|network| network.contains(addr))
+    }
+
     /// Whether it cannot do without the address of each peer.
     pub fn needs_addresses(&self) -> bool {
-        self.kind != Kind::Unix && (!self.access.is_open() || !self.proxy_from.is_empty())
+        let asked =
+            !self.access.is_open() || !self.proxy_from.is_empty() || self.max_conn_rate_per_address > 0;
+        self.kind != Kind::Unix && asked
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::io::ShardId;
 use crate::limits::RING_ENTRY_BYTES;
+use crate::map::Slot;
 use crate::message::Message;
 use crate::trie::RouteBuf;
 
@@ -55,6 +56,23 @@ pub enum Control {
         stamp: u64,
         /// As in [`Control::RetainSet`].
         ticket: u64,
+    },
+    /// The source's part of the bounds on retained messages is nearly used up, or is so no more. Absolute, one for each
+    /// change; while it is late, publishers are not told what is not retained.
+    RetainTight(bool),
+    /// The target says whether it would retain this. Bounded by publishers, each of which waits for the answer.
+    RetainAsk {
+        /// The connection that waits on the source.
+        conn: Slot,
+        /// The message.
+        message: Message,
+    },
+    /// Whether it would. One for each [`Control::RetainAsk`].
+    RetainMay {
+        /// The connection that waits on the target.
+        conn: Slot,
+        /// Whether it would.
+        may: bool,
     },
     /// The target looks for retained messages. Bounded by the scans that a source may have open; a late one
     /// delays retained messages.

@@ -204,6 +204,26 @@ impl Retained {
         false
     }
 
+    /// Whether a message would be retained.
+    ///
+    /// # Errors
+    /// Which bound is in the way.
+    pub fn has_room(&self, message: &Message) -> Result<(), Full> {
+        let topic = message.topic();
+        let old = self.find(self.hash(topic), topic);
+        let freed = old.map_or(0, |index| reckoned(&self.messages[index]));
+        let needed = reckoned(message);
+        self.check_room(old.is_none(), self.bytes - freed + needed, freed < needed)
+    }
+
+    /// Whether a bound is nearly reached: whoever can be told asks from then on.
+    pub fn is_tight(&self) -> bool {
+        let Options { messages_max, bytes_max } = self.options;
+        let near = |max: usize| max - max / 16;
+        (messages_max != 0 && self.len() >= near(messages_max))
+            || (bytes_max != 0 && self.bytes >= near(bytes_max))
+    }
+
     fn check_room(&self, new: bool, bytes: usize, grows: bool) -> Result<(), Full> {
         let Options { messages_max, bytes_max } = self.options;
         if new && messages_max != 0 && self.len() >= messages_max {

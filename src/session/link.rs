@@ -111,17 +111,20 @@ pub struct Link {
     pub problem_information: bool,
     /// What went over the connection, since it was folded.
     pub traffic: Recent,
-    /// Topic aliases in both directions, once one is in use, and the mountpoint, where there is one.
+    /// Topic aliases in both directions, once one is in use, the mountpoint, where there is one, and whether messages are
+    /// held back.
     extras: Option<Box<Extras>>,
     /// Topic Alias Maximum of the client, within the operator's.
     alias_out_max: u16,
 }
 
-/// What few links have: topic aliases that are in use, and a mountpoint.
+/// What few links have: topic aliases that are in use, a mountpoint, and messages that are held back.
 #[derive(Debug, Default)]
 struct Extras {
     /// What stands before the client's topics.
     mount: Box<str>,
+    /// Messages are held back.
+    held: bool,
     inbound: Vec<Box<str>>,
     outbound: Map<Box<str>, u16>,
     /// Bytes of their topics.
@@ -224,6 +227,25 @@ impl Link {
     /// Whether more messages may be written before some bytes left.
     #[inline]
     pub fn has_room(&self, options: &Options) -> bool {
+        !self.is_held() && self.has_output_room(options)
+    }
+
+    /// Whether it is sent no further message for a while, whatever room there is: it was sent as many as it may.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.held)
+    }
+
+    /// Holds messages back, or does so no more.
+    pub fn hold(&mut self, held: bool) {
+        if held || self.extras.is_some() {
+            self.extras.get_or_insert_default().held = held;
+        }
+    }
+
+    /// Whether more answers may be written before some bytes left.
+    #[inline]
+    pub fn has_output_room(&self, options: &Options) -> bool {
         self.backlog() < options.max_output_bytes as usize
     }
 

@@ -54,6 +54,44 @@ impl SharedStrategy {
     ];
 }
 
+/// How fast a client may send and be sent to, for each second; 0 = no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rates {
+    /// PUBLISH packets from it.
+    pub messages_in: u32,
+    /// Bytes from it.
+    pub bytes_in: u32,
+    /// PUBLISH packets to it.
+    pub messages_out: u32,
+    /// Bytes to it.
+    pub bytes_out: u32,
+}
+
+impl Rates {
+    /// Whether anything is bounded.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.messages_in | self.bytes_in | self.messages_out | self.bytes_out != 0
+    }
+}
+
+/// When a client that comes and goes is banned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlappingOptions {
+    /// Ends of its connections within the window; 0 = never.
+    pub threshold: u32,
+    /// Seconds of the window.
+    pub window_s: u32,
+    /// Seconds of the ban.
+    pub ban_s: u32,
+}
+
+impl Default for FlappingOptions {
+    fn default() -> FlappingOptions {
+        FlappingOptions { threshold: 0, window_s: 60, ban_s: 300 }
+    }
+}
+
 /// MQTT's rules as far as the standard leaves them to a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -113,6 +151,10 @@ pub struct Options {
     pub shared_strategy: SharedStrategy,
     /// Bytes that may wait to be sent on one connection.
     pub max_output_bytes: u32,
+    /// How fast a client may send and be sent to.
+    pub rates: Rates,
+    /// When a client that comes and goes is banned.
+    pub flapping: FlappingOptions,
     /// Retained messages of the whole broker.
     pub max_retained: u32,
     /// Bytes of retained messages of the whole broker.
@@ -156,6 +198,8 @@ impl Default for Options {
             shared_available: true,
             shared_strategy: SharedStrategy::default(),
             max_output_bytes: 1 << 20,
+            rates: Rates::default(),
+            flapping: FlappingOptions::default(),
             max_retained: 1_000_000,
             max_retained_bytes: 1 << 30,
             check_payload_format: false,

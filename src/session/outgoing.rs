@@ -527,6 +527,18 @@ impl Outgoing {
     }
 }
 
+/// The place of the next message of a queue whose last place is `last`, in a run of the broker whose places begin at
+/// `first`. Its packet identifier follows the last one's: had it that of a message which stands before it, PUBREL for
+/// that one, sent again after a crash because its end was not written, would be taken for PUBREL of this one.
+pub fn next_place(first: u64, last: Option<u64>) -> u64 {
+    let round = u64::from(u16::MAX);
+    match last {
+        None => first,
+        Some(last) if last >= first => last + 1,
+        Some(last) => first + (last + 1 + round - first % round) % round,
+    }
+}
+
 /// The packet identifier of the message at a place of a stored queue: the same in each run of the broker.
 fn packet_id(seq: u64) -> PacketId {
     let id = (seq.wrapping_sub(1) % u64::from(u16::MAX)) as u16 + 1;

@@ -1,5 +1,6 @@
 //! What a shard is told, and what it tells at its end.
 
+use super::Pressure;
 use crate::auth::{Policy, Verdict};
 use crate::desk::Ask;
 use crate::io::ListenSpec;
@@ -27,6 +28,8 @@ pub enum Command {
     Reload(Box<Options>, Vec<Entrance>),
     /// Another policy holds from now on.
     Policy(Arc<Policy>),
+    /// What is refused for want of memory from now on.
+    Pressure(Pressure),
     /// What those who judge say of a connection's login.
     Judged(Slot, Verdict),
     /// A step of a connection's handshake was taken.

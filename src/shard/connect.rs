@@ -69,6 +69,9 @@ impl<I: Io<Handover>> Shard<I> {
         if refused != 0 {
             return Ok(self.refuse_surplus(conn, version, ReasonCode(refused)));
         }
+        if let Some(refusal) = self.refuse_banned(conn, connect) {
+            return Ok(self.refuse(conn, version, &refusal));
+        }
         let mut assigned = None;
         if connect.client_id.is_empty() {
             if version == Version::V31 || (version == Version::V311 && !connect.clean_start) {
@@ -361,17 +364,30 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Nothing;
         self.drop_grant(conn);
         self.drop_exchange(conn);
+        if let Some(slot) = self.local.conns.slot(conn) {
+            self.quota.forget(slot);
+        }
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;
         self.note_disconnected(conn, index, reason);
         let Some(c) = self.local.conns.get(conn) else { return };
+        let listener = c.listener;
+        let mut gone = None;
         if let Some(session) = self.local.sessions.get_mut(index) {
+            if self.local.options.of(listener).flapping.threshold > 0
+                && reason != Some(ReasonCode::ADMINISTRATIVE_ACTION)
+            {
+                gone = Some((session.key, session.client_id.clone()));
+            }
             let kept = session.expiry_s > 0 && matches!(end, End::Normal | End::Lost);
             let past = kept.then(|| c.past(session.folded(), now, reason));
             session.forget_connection(past);
         }
         self.forget_acks(conn);
         self.detach(index, end);
+        if let Some((key, client_id)) = gone {
+            self.note_end(key, &client_id, listener);
+        }
     }
 }
 

@@ -59,6 +59,10 @@ pub(super) enum Wait {
     Full,
     /// It does not read what it is sent, or what it is sent must leave before it moves.
     Output,
+    /// It has sent more than it may; a timer lets it go on.
+    Pace,
+    /// The shard of its topic says whether its message would be retained.
+    Retain,
     /// Others judge its CONNECT, which lies undecoded until they have, or a timer fires.
     Verdict,
     /// A step of its TLS handshake waits for a place, or is taken elsewhere.

@@ -35,6 +35,9 @@ impl<I: Io<Handover>> Shard<I> {
                 self.clear_retained(&topic, stamp);
                 self.settle_owner((from, ticket));
             }
+            Control::RetainTight(tight) => self.quota.set_tight(from, tight),
+            Control::RetainAsk { conn, message } => self.answer_retain(from, conn, &message),
+            Control::RetainMay { conn, may } => self.retain_answered(conn, may),
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.scans.reply(Reply::Item { scan, message }),
             Control::ScanPage { scan, after } => self.scans.reply(Reply::Page { scan, after }),

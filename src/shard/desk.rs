@@ -65,8 +65,11 @@ impl<I: Io<Handover>> Shard<I> {
                 Command::Layers(layers) => self.wrapped.set_layers(layers),
                 Command::Reload(options, entrances) => {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));
+                    self.tell_tight();
+                    self.flapping.start_over();
                     self.local.options = Rules::new(*options, entrances);
                 }
+                Command::Pressure(pressure) => self.press(pressure),
                 Command::Policy(policy) => self.adopt_policy(policy),
                 Command::Judged(conn, verdict) => self.judged(conn, verdict),
                 Command::Stepped(conn, stepped) => self.handle_stepped(conn, *stepped),
@@ -116,6 +119,15 @@ impl<I: Io<Handover>> Shard<I> {
                 let known = self.kick(&client_id);
                 self.hold(reply, known);
             }
+            Ask::Ban { ban, until, reply } => {
+                self.ban(ban, until);
+                reply.send(());
+            }
+            Ask::Unban { who, reply } => {
+                self.flapping.forget(&who);
+                reply.send(self.door.bans.remove(&who).is_some());
+            }
+            Ask::Flapped(reply) => reply.send(self.flapping.take_told()),
             Ask::EndOffline { client_id, reply } => {
                 let index = self.client(&client_id);
                 let offline =

@@ -5,7 +5,7 @@ use super::connection::{Connection, Wait};
 use super::exchange::Exchanges;
 use super::timers::Timer;
 use super::{Handover, Shard};
-use crate::auth::{Acl, Grant, Login, Policy, Verdict};
+use crate::auth::{Acl, Bans, Grant, Login, Policy, Verdict};
 use crate::codec::{Connect, ReasonCode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
@@ -23,8 +23,10 @@ pub type AskLogin = Box<dyn Fn(Login, Slot) + Send>;
 /// What a shard needs to let clients in.
 pub(super) struct Door {
     pub policy: Arc<Policy>,
-    /// The next session whose subscriptions are looked at again, while the rules have changed.
-    pub review: Option<u32>,
+    /// Who may not come, whoever vouches for them.
+    pub bans: Bans,
+    /// Sessions that are looked at again, while rules or bans have changed.
+    pub review: Option<Review>,
     /// None where nobody judges, such as in a simulation: every verdict is then that there is no answer.
     ask: Option<AskLogin>,
     /// What whoever vouches for the CONNECT at hand gives it.
@@ -37,6 +39,15 @@ pub(super) struct Door {
     pub exchanges: Exchanges,
     /// By number of the listener: whether only this machine can reach it.
     loopback: Vec<bool>,
+}
+
+/// Sessions that are looked at again, in a circle: what changes meanwhile adds a round and starts none over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Review {
+    /// The next one.
+    pub at: u32,
+    /// How many are still to be looked at.
+    pub left: u32,
 }
 
 /// What whoever vouches for a client gave it.
@@ -63,6 +74,7 @@ impl Door {
     pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>) -> Door {
         Door {
             policy,
+            bans: Bans::default(),
             review: None,
             fresh: None,
             grants: Map::default(),
@@ -80,12 +92,19 @@ impl Door {
             + map_bytes::<Slot, Waiting>(self.waiting.capacity())
             + ids
             + self.exchanges.bytes()
+            + self.bans.memory()
             + self.loopback.capacity()
     }
 
     /// Whether nothing is left that the next tick could do.
     pub fn is_idle(&self) -> bool {
         self.review.is_none()
+    }
+
+    /// All sessions, of which there are at most so many, are to be looked at again.
+    pub fn review(&mut self, sessions: u32) {
+        let at = self.review.map_or(0, |review| review.at);
+        self.review = (sessions > 0).then_some(Review { at, left: sessions });
     }
 
     /// A listener is open.
@@ -251,7 +270,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// The proxies that a listener trusts, where its connections come from proxies.
     fn proxies(&self, listener: u8) -> Option<&[Network]> {
         let told = self.local.options.listener(listener)?;
-        told.proxy_protocol.then_some(&told.proxy_from)
+        (told.proxy_protocol || told.x_forwarded_for).then_some(&told.proxy_from)
     }
 
     /// Whether a client without a known address came to where only this machine can.
@@ -264,6 +283,6 @@ impl<I: Io<Handover>> Shard<I> {
     /// Another policy holds from now on.
     pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>) {
         self.door.policy = policy;
-        self.door.review = Some(0);
+        self.door.review(self.local.sessions.end());
     }
 }

@@ -13,9 +13,10 @@ use crate::auth::scram::{Exchange, METHOD, Proven};
 use crate::codec::{Auth, Connect, Packet, Properties, Property, PropertyBuf, ReasonCode, Version, decode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
-use crate::limits::AUTH_WAITING_MAX;
+use crate::limits::{AUTH_WAIT_MS, AUTH_WAITING_MAX};
 use crate::map::{Map, Slot};
 use crate::session::Refusal;
+use crate::time::Moment;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,6 +24,11 @@ use std::net::{IpAddr, Ipv6Addr};
 /// What is said of a client that does not prove who it is.
 const UNPROVEN: &str = "expected a proof of the password";
 const NO_DATA: &str = "expected AUTH with the method of CONNECT and data";
+
+const HELD_OFF: Unproven = Unproven {
+    code: ReasonCode::CONNECTION_RATE_EXCEEDED,
+    text: "expected a pause after too many wrong passwords for this name or from this address",
+};
 
 /// Who authenticates in several steps; nothing where nobody does.
 #[derive(Default)]
@@ -42,6 +48,7 @@ struct Open {
     proven: Option<Proven>,
     /// Empty where the client is connected already.
     connect: Box<[u8]>,
+    began: Moment,
 }
 
 impl Exchanges {
@@ -88,9 +95,12 @@ impl<I: Io<Handover>> Shard<I> {
         behind: &[u8],
     ) -> Option<Result<Next, Fault>> {
         let slot = self.local.conns.slot(conn)?;
+        let user = self.door.exchanges.open.get(&slot)?.exchange.user().to_owned();
+        let held = self.is_held(conn, &user);
         let open = self.door.exchanges.open.get_mut(&slot)?;
         let proven = match (packet, open.proven.take()) {
             (Packet::Auth(_), Some(proven)) => Ok(proven),
+            (Packet::Auth(_), None) if held => Err(HELD_OFF),
             (Packet::Auth(auth), None) => prove(open, auth),
             (Packet::Disconnect(_), _) => {
                 self.close_silently(conn);
@@ -98,7 +108,6 @@ impl<I: Io<Handover>> Shard<I> {
             }
             _ => Err(Unproven { code: ReasonCode::PROTOCOL_ERROR, text: NO_DATA }),
         };
-        let user = open.exchange.user().to_owned();
         Some(match proven {
             Ok(proven) => self.connect_proven(conn, slot, proven, rest, behind),
             Err(Unproven { code, text }) => {
@@ -145,6 +154,9 @@ impl<I: Io<Handover>> Shard<I> {
             return Err(Fault::new(ReasonCode::PROTOCOL_ERROR, text));
         };
         let fault = |Unproven { code, text }| Err(Fault::new(code, text));
+        if self.is_held(conn, &user) {
+            return fault(HELD_OFF);
+        }
         let open = self.door.exchanges.open.get_mut(&slot);
         match (auth.code, open) {
             (ReasonCode::REAUTHENTICATE, None) => {
@@ -197,7 +209,13 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(slot) = self.local.conns.slot(conn) else {
             return refused(ReasonCode::UNSPECIFIED_ERROR, UNPROVEN);
         };
-        if self.door.exchanges.open.len() >= AUTH_WAITING_MAX {
+        let now = self.local.now;
+        let open = &mut self.door.exchanges.open;
+        if open.len() >= AUTH_WAITING_MAX {
+            // Whoever began to authenticate again and does not go on keeps nobody out.
+            open.retain(|_, open| now.since_ms(open.began) < AUTH_WAIT_MS);
+        }
+        if open.len() >= AUTH_WAITING_MAX {
             let text = "too many clients authenticate; try again later";
             return refused(ReasonCode::SERVER_BUSY, text);
         }
@@ -214,19 +232,15 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(exchange) = data.and_then(|data| Exchange::begin(data, &nonce, find)) else {
             return refused(ReasonCode::NOT_AUTHORIZED, "expected the first message of SCRAM-SHA-256");
         };
-        let mut held = false;
-        self.backed_off(conn, |backoff, from, now| held = backoff.held(from, exchange.user(), now).is_some());
-        if held {
-            self.local.counters.connect_held_off += 1;
-            let text = "expected a pause after too many wrong passwords for this name or from this address";
-            return refused(ReasonCode::CONNECTION_RATE_EXCEEDED, text);
+        if self.is_held(conn, exchange.user()) {
+            return Err(HELD_OFF);
         }
         let said = auth_properties(exchange.challenge());
         if !self.say_auth(conn, ReasonCode::CONTINUE_AUTHENTICATION, &said) {
             let text = "expected a Maximum Packet Size with room for AUTH";
             return refused(ReasonCode::PACKET_TOO_LARGE, text);
         }
-        let open = Open { exchange, proven: None, connect: connect.into() };
+        let open = Open { exchange, proven: None, connect: connect.into(), began: now };
         self.door.exchanges.open.insert(slot, Box::new(open));
         Ok(())
     }
@@ -245,8 +259,16 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// Whether too many proofs were wrong for this user from there; also of exchanges that began before.
+    fn is_held(&mut self, conn: Conn, user: &str) -> bool {
+        let mut held = false;
+        self.backed_off(conn, |backoff, from, now| held = backoff.held(from, user, now).is_some());
+        self.local.counters.connect_held_off += u64::from(held);
+        held
+    }
+
     /// Looks at, or changes, what is remembered of those who guess.
-    fn backed_off(&mut self, conn: Conn, look: impl FnOnce(&mut Backoff, IpAddr, crate::time::Moment)) {
+    fn backed_off(&mut self, conn: Conn, look: impl FnOnce(&mut Backoff, IpAddr, Moment)) {
         let peer = self.local.conns.get(conn).and_then(|c| c.peer());
         let from = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.ip());
         look(self.door.exchanges.backoff.get_or_insert_default(), from, self.local.now);

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Places are what is bounded. Who waits for one waits unread, so that it costs no more than any connection before
-//! its CONNECT; the time for that runs on. A place is taken from the read to the return of the step, or until a
+//! its CONNECT; the time for that runs on. In a long line the last are served first: after a flood, nobody may be
+//! left behind those in front. A place is taken from the read to the return of the step, or until a
 //! closed connection's read has ended.
 
 use super::connection::{Armed, Phase, Wait};
@@ -17,7 +18,7 @@ use super::wrapped::note_layers;
 use super::{Handover, Shard};
 use crate::heap::{recount, vec_bytes};
 use crate::io::{Conn, Io, Read};
-use crate::limits::TICK_HANDSHAKES_MAX;
+use crate::limits::{HANDSHAKES_IN_ORDER_MAX, TICK_HANDSHAKES_MAX};
 use crate::map::Slot;
 use crate::transport::{Fate, Layer, Stepped, Transport};
 use std::collections::VecDeque;
@@ -57,6 +58,17 @@ impl Handshakes {
             + vec_bytes::<(Slot, usize)>(self.away.capacity())
     }
 
+    /// Entries of the line, with those that have left and are still to be taken out.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    fn next_in_line(&mut self) -> Option<Slot> {
+        let in_order = self.line.len() <= HANDSHAKES_IN_ORDER_MAX;
+        if in_order { self.line.pop_front() } else { self.line.pop_back() }
+    }
+
     fn free(&self) -> usize {
         let places = self.helpers.as_ref().map_or(TICK_HANDSHAKES_MAX, |helpers| helpers.places);
         places.saturating_sub(self.reading.len() + self.away.len())
@@ -71,10 +83,17 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Handshake;
         self.local.counters.handshake_waits +=
             u64::from(self.handshakes.free() <= self.handshakes.line.len());
+        // Who has left at its time limit stands in front, where a long line is not served.
+        for _ in 0..2 {
+            let front = self.handshakes.line.front().copied();
+            if front.is_some_and(|slot| self.local.conns.at(slot).is_none()) {
+                self.handshakes.line.pop_front();
+            }
+        }
         self.handshakes.line.push_back(slot);
     }
 
-    /// Gives places that are free to those who wait, in order.
+    /// Gives places that are free to those who wait.
     pub(super) fn run_handshakes(&mut self) {
         if self.handshakes.line.is_empty() {
             return;
@@ -84,7 +103,7 @@ impl<I: Io<Handover>> Shard<I> {
         // A step that is taken here has its place until the next tick.
         let mut here = 0;
         while self.handshakes.free() > here
-            && let Some(slot) = self.handshakes.line.pop_front()
+            && let Some(slot) = self.handshakes.next_in_line()
         {
             let Some(c) = self.local.conns.at(slot) else { continue };
             if c.wait != Wait::Handshake || c.phase != Phase::Connecting {
@@ -149,12 +168,15 @@ impl<I: Io<Handover>> Shard<I> {
             return;
         }
         let Stepped { transport, plain, fate } = stepped;
-        note_layers(Some(Layer::Tls), &transport, &mut self.local.counters);
+        let upgraded = note_layers(Some(Layer::Tls), &transport, &mut self.local.counters);
         c.transport = Some(transport);
         c.wait = Wait::Nothing;
         c.count_transport(&mut self.local.memory);
         // Marks what its layers have to say.
         self.local.with_link(conn, |_, _| ());
+        if upgraded && !self.take_forwarded(conn) {
+            return;
+        }
         match fate {
             Err(fault) => self.end_faulty(conn, &fault),
             Ok(fate) if !plain.is_empty() => {

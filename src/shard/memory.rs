@@ -56,5 +56,8 @@ impl<I: Io<Handover>> Shard<I> {
             + self.wrapped.bytes()
             + self.local.keeper.as_ref().map_or(0, |keeper| keeper.bytes())
             + self.handshakes.bytes()
+            + self.quota.bytes()
+            + self.paces.bytes()
+            + self.flapping.bytes()
     }
 }

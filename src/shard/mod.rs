@@ -13,6 +13,7 @@
 //! A shard shares nothing: other shards are reached through the mesh alone, its operator by [`Command`]s.
 
 mod acks;
+mod bans;
 mod command;
 mod connect;
 mod connection;
@@ -22,6 +23,7 @@ mod door;
 mod drain;
 mod entrance;
 mod exchange;
+mod flapping;
 mod handshakes;
 mod inspect;
 mod keep;
@@ -30,8 +32,11 @@ mod local;
 mod memory;
 mod once;
 mod output;
+mod pace;
 mod packets;
+mod pressure;
 mod publish;
+mod quota;
 mod report;
 mod restore;
 mod retain;
@@ -53,6 +58,7 @@ pub use connection::Handover;
 pub use door::AskLogin;
 pub use handshakes::Helpers;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
+pub use pressure::Pressure;
 pub use restore::{Disk, Restored, RestoredSession, load};
 
 use crate::auth::Policy;
@@ -129,6 +135,14 @@ pub struct Shard<I: Io<Handover>> {
     local: Local,
     trie: Trie,
     retained: Retained,
+    /// What is refused for want of memory.
+    pressure: Pressure,
+    /// Who comes and goes, where that is looked at.
+    flapping: flapping::Flapping,
+    /// How fast clients are, where that is bounded.
+    paces: pace::Paces,
+    /// What is to be refused because it cannot be retained.
+    quota: quota::Quota,
     /// Stamps of what was retained a moment ago.
     recent: retain::Recent,
     router: Router,
@@ -230,6 +244,10 @@ impl<I: Io<Handover>> Shard<I> {
             log: RateLimit::new(log_lines_per_s),
             random: seed | 1,
             recent: retain::Recent::default(),
+            pressure: Pressure::default(),
+            flapping: flapping::Flapping::default(),
+            paces: pace::Paces::default(),
+            quota: quota::Quota::default(),
             shards: shards as u16,
             io,
             mesh,
@@ -382,6 +400,7 @@ impl<I: Io<Handover>> Shard<I> {
             Event::Closed { conn } => self.handle_closed(conn),
             Event::Arrived { conn, item } => self.handle_arrived(conn, *item),
             Event::HandedOver { conn } => {
+                self.paces.forget(conn);
                 self.local.remove_connection(conn);
                 self.moving -= 1;
                 self.local.counters.hand_overs_out += 1;
@@ -440,7 +459,7 @@ impl<I: Io<Handover>> Shard<I> {
             return;
         }
         let Some(c) = self.local.conns.get_mut(conn) else { return };
-        let room = c.link.has_room(self.local.options.of(c.listener));
+        let room = c.link.has_output_room(self.local.options.of(c.listener));
         if let Some(session) = c.session.filter(|_| room) {
             self.pump_session(session);
         }
@@ -456,7 +475,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         c.ended = true;
         // What was received before the end is decoded before the end counts.
-        if c.wait == Wait::Nothing {
+        if c.wait == Wait::Nothing || (c.wait == Wait::Pace && c.pending.is_empty()) {
             self.handle_end(conn);
         }
     }
@@ -478,6 +497,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Arms the next read, if the connection is to be read.
     fn rearm(&mut self, conn: Conn) {
+        self.pause_reading(conn);
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         let Some(next) = c.next_read() else { return };
         c.armed = next;

@@ -82,7 +82,9 @@ impl<I: Io<Handover>> Shard<I> {
             let full = c.link.traffic.is_full();
             c.count(&mut self.local.memory);
             self.local.counters.sends += 1;
+            let bytes = out.len();
             self.io.send(conn, out);
+            self.pace_output(conn, bytes);
             if full {
                 self.fold_traffic(conn);
             }

@@ -28,9 +28,11 @@ impl<I: Io<Handover>> Shard<I> {
         }
         c.note_read(now);
         c.link.traffic.received(bytes.len());
-        if c.link.traffic.is_full() {
+        let (full, listener) = (c.link.traffic.is_full(), c.listener);
+        if full {
             self.fold_traffic(conn);
         }
+        self.pace_bytes(conn, listener, bytes.len());
         let Some(c) = self.local.conns.get_mut(conn) else { return };
         if matches!(c.phase, Phase::Closing | Phase::Moving) {
             return;
@@ -165,6 +167,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut at = 0;
         let Some(c) = self.local.conns.get(conn) else { return bytes.len() };
         let limit = self.local.options.of(c.listener).max_packet_size;
+        let rates = self.rates_of(c.listener);
         loop {
             let rest = &bytes[at..];
             if rest.is_empty() {
@@ -184,6 +187,9 @@ impl<I: Io<Handover>> Shard<I> {
                 return at;
             }
             let publish = u32::from(rest[0] >> 4 == 3);
+            if publish == 1 && rates.is_some() && self.must_pause(conn, true) {
+                return at;
+            }
             // Before it is handled, for a DISCONNECT counts as well.
             if let Some(c) = self.local.conns.get_mut(conn) {
                 c.link.traffic.recv_pkt += 1;
@@ -193,6 +199,9 @@ impl<I: Io<Handover>> Shard<I> {
             // One that waits comes again and is counted then; one that moves, where it arrives.
             if !matches!(next, Ok(Next::Wait | Next::Moved)) {
                 self.local.counters.packets_in[usize::from(rest[0] >> 4)] += 1;
+                if let Some(rates) = rates.filter(|_| publish == 1) {
+                    self.pace_message(conn, &rates);
+                }
             } else if let Some(c) = self.local.conns.get_mut(conn) {
                 c.link.traffic.recv_pkt -= 1;
                 c.link.traffic.recv_msg -= publish;
@@ -231,7 +240,7 @@ impl<I: Io<Handover>> Shard<I> {
         if c.phase != Phase::Serving && c.phase != Phase::Connecting {
             return Ok(Next::Gone);
         }
-        if !c.link.has_room(self.local.options.of(c.listener)) {
+        if !c.link.has_output_room(self.local.options.of(c.listener)) {
             c.wait = Wait::Output;
             return Ok(Next::Wait);
         }

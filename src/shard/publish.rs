@@ -208,6 +208,14 @@ impl<I: Io<Handover>> Shard<I> {
         let mut carried = Carried::borrowed(*m);
         let writes = self.writes();
         let message = p.packet_id.filter(|_| p.qos == QoS::ExactlyOnce).map(|id| (index, id));
+        // Some may have it from before a crash: then it is too late to refuse it.
+        let again = message.is_some_and(|(index, id)| self.is_unsure(index, id));
+        if !again
+            && let Some(next) =
+                self.check_pressure(conn, p).or_else(|| self.check_retain(conn, p, &mut carried))
+        {
+            return Ok(next);
+        }
         let routed = self.route(&mut carried, Origin::Conn(slot), message);
         if !matches!(routed, Routed::NoRoom(..)) {
             self.has_room(slot);
@@ -217,10 +225,7 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait_for_room(slot, target, targets);
                 Ok(Next::Wait)
             }
-            Routed::Full => {
-                let again = message.is_some_and(|(index, id)| self.is_unsure(index, id));
-                Ok(self.refuse_full(conn, p, again))
-            }
+            Routed::Full => Ok(self.refuse_full(conn, p, again)),
             Routed::Done { any, fan_out, op } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.full_until = None;
@@ -278,7 +283,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// A route is full and the operator wants publishers to know (D9: `reject`). `again`: some may have the message
     /// from before a crash, so it waits as one of a 3.x client does: were it refused, and the broker crashed once more
     /// before its client knows, nobody could tell any more who has it.
-    fn refuse_full(&mut self, conn: Conn, p: &Publish, again: bool) -> Next {
+    pub(super) fn refuse_full(&mut self, conn: Conn, p: &Publish, again: bool) -> Next {
         let now = self.local.now;
         let wait_s = u64::from(self.local.options.reject_wait_s);
         let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };

@@ -9,7 +9,7 @@ use crate::map::{Keyed, Map};
 use crate::mesh::Control;
 use crate::message::Message;
 use crate::record::{Day, EntryRecord, SessionRecord, decode_entry, decode_message};
-use crate::session::{Delivery, Ids as SubscriptionIds, Incoming, Outgoing, Session, StoredWill};
+use crate::session::{Delivery, Ids as SubscriptionIds, Incoming, Outgoing, Session, StoredWill, next_place};
 use crate::stats::Gauges;
 use crate::store::{self, BodyId, Change, Engine, Entries, Fault, Ids, Link, Read, SessionId};
 use crate::time::Moment;
@@ -235,7 +235,7 @@ impl<I: Io<Handover>> Shard<I> {
         let index = self.local.add_session(Session::new(&record.client_id, key, now));
         self.set_expiry(index, record.expiry_s);
         if let Some(keeper) = &mut self.local.keeper {
-            let next_seq = entries.last().map_or(0, |(seq, _)| seq + 1).max(keeper.first_seq());
+            let next_seq = next_place(keeper.first_seq(), entries.last().map(|(seq, _)| *seq));
             keeper.sessions.insert(index, Kept::new(id, next_seq));
         }
         for s in &record.subscriptions {

@@ -5,7 +5,7 @@
 //! the older of two does not count. What was acknowledged before the other was published is in its ring by
 //! then, so it is drained in the same tick or in the next: stamps are kept that long.
 
-use super::{Handover, Shard};
+use super::{Handover, Pressure, Shard};
 use crate::io::{Io, ShardId};
 use crate::limits::TICK_ENVELOPES_MAX;
 use crate::map::Map;
@@ -50,6 +50,12 @@ impl<I: Io<Handover>> Shard<I> {
     /// `ticket` is answered by that shard, 0: not.
     pub(super) fn retain(&mut self, carried: &mut Carried, ticket: u64) {
         let m = carried.view();
+        if self.pressure >= Pressure::Retained && !m.payload.is_empty() {
+            self.local.ledger.record("", LossCause::RetainedFull, 1);
+            // Nobody else has a part in it.
+            self.op_done(ticket);
+            return;
+        }
         let (home, stamp) = (self.retained_home(m.topic), self.mesh.stamp());
         match (home == self.me, m.payload.is_empty()) {
             (true, true) => self.clear_retained(m.topic, stamp),
@@ -78,6 +84,7 @@ impl<I: Io<Handover>> Shard<I> {
         if let (Ok(_), Some(message), Some(keeper)) = (&stored, copy, &mut self.local.keeper) {
             keeper.set_retained(&message);
         }
+        self.tell_tight();
         if let Err(e) = stored {
             self.local.ledger.record("", LossCause::RetainedFull, 1);
             if self.may_log() {
@@ -91,6 +98,7 @@ impl<I: Io<Handover>> Shard<I> {
         if self.recent.admit(self.local.keyed.key(topic), stamp) {
             self.retained.clear(topic);
             self.forget_retained(topic);
+            self.tell_tight();
         }
     }
 

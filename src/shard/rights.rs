@@ -1,6 +1,6 @@
 //! What a client may do, and what becomes of what it may not.
 
-use super::door::{Door, Granted};
+use super::door::{Door, Granted, Review};
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
@@ -151,21 +151,28 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// Goes on looking at what was allowed by earlier rules: clients whose user is not known any more are
-    /// disconnected, and subscriptions that are not allowed any more end.
+    /// Goes on looking at what was allowed by earlier rules: clients that are banned, or whose user is not known any
+    /// more, are disconnected, and subscriptions that are not allowed any more end.
     pub(super) fn review(&mut self) {
-        let Some(mut at) = self.door.review.take() else { return };
+        let Some(Review { mut at, mut left }) = self.door.review.take() else { return };
         let end = self.local.sessions.end();
         let mut budget = TICK_REVIEWS_MAX;
-        while at < end && budget > 0 {
+        while left > 0 && budget > 0 {
+            if at >= end {
+                at = 0;
+            }
             budget -= self.review_session(at).min(budget);
             at += 1;
+            left -= 1;
         }
-        self.door.review = (at < end).then_some(at);
+        self.door.review = (left > 0).then_some(Review { at, left });
     }
 
     /// Looks at one session; returns what that cost.
     fn review_session(&mut self, index: u32) -> usize {
+        if self.end_if_banned(index) {
+            return 2;
+        }
         let Some(session) = self.local.sessions.get(index).filter(|s| !s.ended) else { return 1 };
         let username = session.profile.as_deref().and_then(|profile| profile.username.as_deref());
         let certified = session.conn.is_some_and(|conn| self.is_certified(conn));

@@ -113,7 +113,8 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(session) = self.local.sessions.get(index) else { return false };
         let o = self.local.options.of(session.entry.listener());
         let link = session.conn.and_then(|c| self.local.conns.get(c));
-        let flows = link.is_none_or(|c| c.link.backlog() < o.max_output_bytes as usize / 2);
+        let flows =
+            link.is_none_or(|c| !c.link.is_held() && c.link.backlog() < o.max_output_bytes as usize / 2);
         flows && session.queue_below((o.max_mqueue + 1).saturating_sub(page_messages(o)) as usize)
     }
 

@@ -4,7 +4,7 @@
 //! unread until its last filter was handled, and [`Partial`] says how far it has come.
 
 use super::connection::Wait;
-use super::{Fault, Handover, Next, Shard};
+use super::{Fault, Handover, Next, Pressure, Shard};
 use crate::codec::{
     Packet, PacketId, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
 };
@@ -165,7 +165,8 @@ impl<I: Io<Handover>> Shard<I> {
         // Subscribing again asks for retained messages again, faster than a client that does not read takes them.
         let scanning =
             session.scans.as_ref().map_or(0, |s| s.jobs.len()) + jobs.len() >= 2 * max_subscriptions;
-        if scanning || (over && is_new()) {
+        let short = self.pressure >= Pressure::Subscriptions;
+        if scanning || ((over || short) && is_new()) {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         let packed = SubOptions::new(

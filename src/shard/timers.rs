@@ -28,6 +28,8 @@ enum Kind {
     Sweep,
     Judge,
     Expire,
+    Pace,
+    Release,
 }
 
 impl Timer {
@@ -59,6 +61,14 @@ impl Timer {
         Timer { kind: Kind::Expire, slot }
     }
 
+    pub fn pace(slot: Slot) -> Timer {
+        Timer { kind: Kind::Pace, slot }
+    }
+
+    pub fn release(slot: Slot) -> Timer {
+        Timer { kind: Kind::Release, slot }
+    }
+
     pub fn full_route(slot: Slot) -> Timer {
         Timer { kind: Kind::FullRoute, slot }
     }
@@ -83,6 +93,8 @@ impl<I: Io<Handover>> Shard<I> {
             Kind::Session => return,
             Kind::Sweep => return self.sweep_retained(),
             Kind::Expire => return self.expire_grant(timer.slot),
+            Kind::Pace => return self.end_pause(timer.slot),
+            Kind::Release => return self.release(timer.slot),
             Kind::Judge => return self.judged(timer.slot, Verdict::NoAnswer),
             _ => {}
         }
@@ -147,6 +159,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.retained.expire(self.local.now, RETAINED_SWEEP_STEPS, &mut removed);
         self.local.counters.expired_messages += removed.len() as u64;
         removed.iter().for_each(|message| self.forget_retained(message.topic()));
+        self.tell_tight();
         if self.retained.expiring() > 0 {
             self.expect_sweep();
         }

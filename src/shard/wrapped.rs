@@ -44,12 +44,14 @@ pub(super) fn seal(
     wire
 }
 
-/// Counts layers whose beginning is over, after what they expected before.
-pub(super) fn note_layers(before: Option<Layer>, transport: &Transport, counters: &mut Counters) {
-    let Some(before) = before else { return };
+/// Counts layers whose beginning is over, after what they expected before; whether it was an upgrade request.
+pub(super) fn note_layers(before: Option<Layer>, transport: &Transport, counters: &mut Counters) -> bool {
+    let Some(before) = before else { return false };
     let after = transport.expects();
+    let upgraded = after.is_none() && transport.has_websocket();
     counters.tls_handshakes += u64::from(before == Layer::Tls && after != Some(before));
-    counters.websocket_upgrades += u64::from(after.is_none() && transport.has_websocket());
+    counters.websocket_upgrades += u64::from(upgraded);
+    upgraded
 }
 
 impl Connection {
@@ -99,15 +101,19 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(transport) = &mut c.transport else { return };
         let before = transport.expects();
         let received = transport.receive(bytes, scratch, &mut plain);
-        note_layers(before, transport, &mut self.local.counters);
+        let upgraded = note_layers(before, transport, &mut self.local.counters);
         c.count_transport(&mut self.local.memory);
         // Marks what its layers have to say.
         self.local.with_link(conn, |_, _| ());
-        if !plain.is_empty() {
+        let welcome = !upgraded || self.take_forwarded(conn);
+        if !plain.is_empty() && welcome {
             self.take_bytes(conn, &plain);
         }
         plain.clear();
         self.wrapped.plain = plain;
+        if !welcome {
+            return;
+        }
         match received {
             Ok(Fate::Open) => {}
             Ok(Fate::Ended) => self.end_wrapped(conn),

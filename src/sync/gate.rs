@@ -1,17 +1,27 @@
 //! How many are in, and how fast they come: for what all shards admit together, once per connection.
 
 use super::primitive::{Arc, AtomicU32, AtomicU64, Ordering, Padded};
+use crate::limits::CONN_RATE_ADDRESSES;
+use std::fmt;
+use std::sync::OnceLock;
 
 /// Counts what is inside and paces what comes; clones are the same gate. Each of the two is one location, so that
 /// any number of threads never admit one too many.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gate(Arc<Padded<State>>);
 
-#[derive(Debug)]
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gate with {} inside", self.inside())
+    }
+}
+
 struct State {
     inside: AtomicU32,
     /// When the next one is due that keeps the rate, in nanoseconds of the shards' clock.
     due_ns: AtomicU64,
+    /// The same for each of many addresses, once that is asked for.
+    addresses: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// Nanoseconds for which what did not come may come later in one go.
@@ -21,7 +31,7 @@ impl Gate {
     /// A gate with nobody inside.
     pub fn new() -> Gate {
         let (inside, due_ns) = (AtomicU32::new(0), AtomicU64::new(0));
-        Gate(Arc::new(Padded(State { inside, due_ns })))
+        Gate(Arc::new(Padded(State { inside, due_ns, addresses: OnceLock::new() })))
     }
 
     /// Lets one in unless `max` are inside; 0 = however many there are. Whoever is in must [`Gate::leave`].
@@ -45,12 +55,24 @@ impl Gate {
     /// Whether one may come now: `per_s` in a second, all of them at once where none came before; 0 = as many as
     /// come. `now_ns` may be behind what another thread has.
     pub fn permit(&self, now_ns: u64, per_s: u32) -> bool {
-        let Some(interval) = BURST_NS.checked_div(per_s.into()) else { return true };
-        // It begins with a whole burst, whatever the clock says.
-        let now = now_ns.saturating_add(BURST_NS);
-        let next = |due: u64| Some(due.max(now - BURST_NS) + interval).filter(|due| *due <= now);
-        self.0.0.due_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        permit(&self.0.0.due_ns, now_ns, per_s)
     }
+
+    /// As [`Gate::permit`], for each key by itself; very many keys at once may share what is permitted.
+    pub fn permit_of(&self, key: u64, now_ns: u64, per_s: u32) -> bool {
+        let new = || (0..CONN_RATE_ADDRESSES).map(|_| AtomicU64::new(0)).collect();
+        let all = self.0.0.addresses.get_or_init(new);
+        permit(&all[(key % all.len() as u64) as usize], now_ns, per_s)
+    }
+}
+
+/// Whether one may come now, by when the next one is due.
+fn permit(due_ns: &AtomicU64, now_ns: u64, per_s: u32) -> bool {
+    let Some(interval) = BURST_NS.checked_div(per_s.into()) else { return true };
+    // It begins with a whole burst, whatever the clock says.
+    let now = now_ns.saturating_add(BURST_NS);
+    let next = |due: u64| Some(due.max(now - BURST_NS) + interval).filter(|due| *due <= now);
+    due_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
 }
 
 impl Default for Gate {
@@ -102,6 +124,8 @@ mod tests {
         assert!((0..1_000).all(|_| gate.permit(0, 0)), "without a bound");
         let gate = Gate::new();
         assert_eq!((0..50).filter(|_| gate.permit(0, 10)).count(), 10, "also when the clock begins");
+        let of = |key: u64| (0..50).filter(|_| gate.permit_of(key, at(5_000), 10)).count();
+        assert_eq!([of(1), of(2), of(1)], [10, 10, 0], "each by itself");
     }
 }
 

@@ -148,6 +148,8 @@ impl TlsTerms {
         };
         let mut config = builder.with_cert_resolver(Arc::new(Served(served)));
         config.alpn_protocols.clone_from(&files.alpn);
+        // Of the ciphers that both know, the first in the broker's order.
+        config.ignore_client_order = true;
         // Tickets carry the session; nothing is kept here for a client that may come again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer =

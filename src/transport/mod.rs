@@ -170,6 +170,11 @@ impl Transport {
         self.tls.as_ref()?.names.as_deref()
     }
 
+    /// What the upgrade request said of those for whom proxies speak, once.
+    pub fn take_forwarded(&mut self) -> Option<Box<str>> {
+        self.websocket.as_mut()?.forwarded.take()
+    }
+
     /// Keeps bytes whose turn comes later. The next `receive` takes them first.
     pub fn hold(&mut self, bytes: &[u8]) {
         if let Some(tls) = &mut self.tls {

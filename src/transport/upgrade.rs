@@ -4,6 +4,7 @@ use crate::limits::WS_HEADERS_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// What the key of a request is hashed with [RFC 6455, 1.3].
@@ -23,6 +24,16 @@ pub struct WebSocketTerms {
     pub origins: Vec<String>,
     /// Bytes of one frame at most.
     pub frame_bytes_max: u64,
+    /// Whether to keep what X-Forwarded-For says.
+    pub forwarded: bool,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub answer: String,
+    /// The values of X-Forwarded-For, where they are to be kept and there are any.
+    pub forwarded: Option<Box<str>>,
 }
 
 /// A request that is not granted.
@@ -49,10 +60,11 @@ struct Headers<'a> {
     key: Option<&'a str>,
     origin: Option<&'a str>,
     protocol: Option<&'static str>,
+    forwarded: Vec<Cow<'a, str>>,
 }
 
 /// Reads a request, from its first line to the empty one, and answers it.
-pub(super) fn read_upgrade(head: &[u8], terms: &WebSocketTerms) -> Result<String, Refusal> {
+pub(super) fn read_upgrade(head: &[u8], terms: &WebSocketTerms) -> Result<Granted, Refusal> {
     let mut room = [httparse::EMPTY_HEADER; WS_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut room);
     match request.parse(head) {
@@ -100,7 +112,9 @@ pub(super) fn read_upgrade(head: &[u8], terms: &WebSocketTerms) -> Result<String
     let accept = accept(key);
     // Writing to a String does not fail.
     let _ = write!(answer, "Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n");
-    Ok(answer)
+    let forwarded = headers.forwarded.join(",");
+    let keep = terms.forwarded && !forwarded.is_empty();
+    Ok(Granted { answer, forwarded: keep.then(|| forwarded.into_boxed_str()) })
 }
 
 /// What shows that a request was read.
@@ -111,6 +125,11 @@ fn accept(key: &str) -> String {
 fn headers<'a>(all: &[httparse::Header<'a>]) -> Result<Headers<'a>, Refusal> {
     let mut headers = Headers::default();
     for header in all {
+        if header.name.eq_ignore_ascii_case("X-Forwarded-For") {
+            // What is no text is no address either; that is seen when it counts.
+            headers.forwarded.push(String::from_utf8_lossy(header.value));
+            continue;
+        }
         let Ok(value) = std::str::from_utf8(header.value) else { continue };
         let value = value.trim();
         let mut tokens = value.split(',').map(str::trim);
@@ -229,5 +248,27 @@ impl Masks {
             none if none.is_empty() => Ok(()),
             got => Err(format!("expected no WebSocket extension, got `{}`", got.escape_default())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_x_forwarded_for_are_one_list_and_kept_where_they_are_asked_for() {
+        let whole = "GET /mqtt HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nUpgrade: websocket\r\nConnection: \
+                 Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Protocol: mqtt\r\nx-forwarded-for:  192.0.2.2, 192.0.2.3\r\n\r\n";
+        let told = |forwarded, more: &[u8]| {
+            let (path, origins) = (String::new(), Vec::new());
+            let terms = WebSocketTerms { path, origins, frame_bytes_max: 1, forwarded };
+            let head = [&whole.as_bytes()[..whole.len() - 2], more, b"\r\n"].concat();
+            read_upgrade(&head, &terms).unwrap().forwarded
+        };
+        assert_eq!(told(true, b"").as_deref(), Some("192.0.2.1,192.0.2.2, 192.0.2.3"));
+        let garbage = told(true, b"X-Forwarded-For: \xff\r\n").unwrap();
+        assert!(garbage.ends_with(",\u{fffd}"), "{garbage}");
+        assert_eq!(told(false, b""), None);
     }
 }

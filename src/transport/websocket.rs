@@ -78,6 +78,8 @@ pub(super) struct WebSocket {
     ended: bool,
     /// It is no WebSocket and will be none.
     refused: bool,
+    /// What the request said of those for whom proxies speak, until it is taken.
+    pub forwarded: Option<Box<str>>,
 }
 
 impl WebSocket {
@@ -108,6 +110,7 @@ impl WebSocket {
             farewell: Vec::new(),
             ended: false,
             refused: false,
+            forwarded: None,
         }
     }
 
@@ -121,7 +124,8 @@ impl WebSocket {
     }
 
     pub fn bytes(&self) -> usize {
-        self.part.capacity() + self.reply.capacity() + self.farewell.capacity()
+        let forwarded = self.forwarded.as_ref().map_or(0, |values| values.len());
+        self.part.capacity() + self.reply.capacity() + self.farewell.capacity() + forwarded
     }
 
     /// Takes what came, and appends the payload of binary frames.
@@ -160,7 +164,10 @@ impl WebSocket {
         let part = std::mem::take(&mut self.part);
         match &self.end {
             End::Server(terms) => match read_upgrade(&part[..end], terms) {
-                Ok(answer) => self.reply.extend_from_slice(answer.as_bytes()),
+                Ok(granted) => {
+                    self.reply.extend_from_slice(granted.answer.as_bytes());
+                    self.forwarded = granted.forwarded;
+                }
                 Err(refusal) => return Err(self.refuse(refusal.status, refusal.headers, refusal.text)),
             },
             End::Client(masks) => {

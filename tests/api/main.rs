@@ -14,6 +14,7 @@ mod events;
 mod metrics;
 mod rmqtt;
 mod sys;
+mod v4_banned;
 mod v4_broker;
 mod v4_clients;
 mod v4_messages;

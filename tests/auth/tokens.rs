@@ -1,8 +1,10 @@
 //! JSON Web Tokens as passwords.
 
+use crate::backend::{Backend, Reply, say};
 use crate::common::{Broker, DRIVERS, Login, Peer, VERSIONS, everywhere, named};
 use crate::folder::Folder;
 use crate::foreign;
+use crate::http::until_logged;
 use crate::passwords::{code, said};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,7 +12,8 @@ use ring::hmac::{HMAC_SHA256, Key, sign};
 use ringmq::codec::{ReasonCode, Version};
 use ringmq::message::QoS;
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SECRET: &str = "a-secret-of-at-least-32-bytes-for-tests";
 
@@ -109,4 +112,84 @@ fn a_key_set_is_rotated_by_sighup() {
         }
         broker.stop();
     }
+}
+
+/// A back-end whose answer a test changes.
+fn keys_at() -> (Backend, Arc<Mutex<Reply>>) {
+    let said = Arc::new(Mutex::new(say(503)));
+    let saying = said.clone();
+    (Backend::start(move |_| saying.lock().expect("no test fails while it holds it").clone()), said)
+}
+
+fn set_of(id: &str, secret: &str) -> Reply {
+    let key = json!({"kty": "oct", "kid": id, "k": BASE64_URL_SAFE_NO_PAD.encode(secret)});
+    Reply::Say(200, json!({"keys": [key]}).to_string())
+}
+
+#[test]
+fn a_key_set_at_an_address_is_fetched_again_for_an_unknown_key() {
+    let (old, new) = ("the old secret of 32 bytes and more", "the new secret of 32 bytes and more");
+    for (&driver, version) in DRIVERS.iter().zip(VERSIONS) {
+        let (backend, said_there) = keys_at();
+        let url = backend.url("/keys");
+        let settings = [("auth.jwt_jwks_url", &*url), ("auth.jwt_jwks_refresh_s", "86400")];
+        let broker = Broker::start(driver, 2, &settings);
+        let say = |reply| *said_there.lock().expect("no test fails while it holds it") = reply;
+        let answer = |id, secret| {
+            let login =
+                Login::new(version, &named(id, version)).user("ann", &token(secret, Some(id), &json!({})));
+            code(&broker, &login)
+        };
+        let until = |id, secret, wanted| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while answer(id, secret) != wanted {
+                assert!(Instant::now() < deadline, "{id}: {wanted:?} is expected:\n{}", broker.log());
+            }
+        };
+        // There are no keys yet.
+        assert_eq!(answer("old", old), said(version, ReasonCode::SERVER_UNAVAILABLE));
+        say(set_of("old", old));
+        until("old", old, ReasonCode::SUCCESS);
+        // Among the keys that are there, a wrong signature asks nobody.
+        let wrong = said(version, ReasonCode::BAD_USERNAME_OR_PASSWORD);
+        backend.asked();
+        assert_eq!(answer("old", new), wrong);
+        assert_eq!(backend.asked().len(), 0);
+        say(set_of("new", new));
+        until("new", new, ReasonCode::SUCCESS);
+        assert_eq!(backend.asked().len(), 1, "however often it was tried");
+        assert_eq!(answer("old", old), wrong);
+        // Keys from before are kept.
+        say(Reply::Say(200, "{}".into()));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while backend.asked().is_empty() {
+            assert_eq!(answer("other", old), wrong);
+            assert!(Instant::now() < deadline, "the address is not asked");
+        }
+        until_logged(&broker, "keys from before are kept");
+        assert_eq!(answer("new", new), ReasonCode::SUCCESS);
+        broker.stop();
+    }
+}
+
+#[test]
+fn a_key_set_at_an_address_is_fetched_again_after_its_time() {
+    let (old, new) = ("the old secret of 32 bytes and more", "the new secret of 32 bytes and more");
+    let (backend, said_there) = keys_at();
+    *said_there.lock().expect("no test fails while it holds it") = set_of("one", old);
+    let url = backend.url("/keys");
+    let settings = [("auth.jwt_jwks_url", &*url), ("auth.jwt_jwks_refresh_s", "1")];
+    let broker = Broker::start(DRIVERS[0], 1, &settings);
+    let answer = |secret| {
+        code(&broker, &Login::new(Version::V5, "c").user("ann", &token(secret, Some("one"), &json!({}))))
+    };
+    assert_eq!(answer(old), ReasonCode::SUCCESS);
+    // The same name, so that nothing but time shows that there is another key.
+    *said_there.lock().expect("no test fails while it holds it") = set_of("one", new);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while answer(new) != ReasonCode::SUCCESS {
+        assert!(Instant::now() < deadline, "the keys are not fetched again");
+    }
+    assert_eq!(answer(old), ReasonCode::BAD_USERNAME_OR_PASSWORD);
+    broker.stop();
 }

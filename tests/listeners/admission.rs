@@ -82,6 +82,29 @@ fn connections_beyond_the_rate_are_told_so() {
     }
 }
 
+#[test]
+fn connections_from_one_address_beyond_its_rate_are_told_so() {
+    let settings =
+        [("listeners.slow.bind", "127.0.0.1:0"), ("listeners.slow.max_conn_rate_per_address", "1")];
+    for &driver in DRIVERS {
+        let broker = Broker::start_http(driver, 3, &settings);
+        let ground = through(&broker, "slow");
+        let mut peers: Vec<Peer> = (0..20).map(|_| Peer::open(&ground, Version::V5)).collect();
+        for (at, peer) in peers.iter_mut().enumerate() {
+            peer.send_raw(&Login::new(Version::V5, &format!("near-{at}")).bytes());
+        }
+        let codes: Vec<ReasonCode> = peers.iter_mut().map(connack_code).collect();
+        let count = |code| codes.iter().filter(|c| **c == code).count() as u64;
+        let refused = count(ReasonCode::CONNECTION_RATE_EXCEEDED);
+        assert_eq!(count(ReasonCode::SUCCESS) + refused, 20, "{codes:?}");
+        assert!((1..20).contains(&refused), "{codes:?}");
+        expect_counter(&broker, "refused_address_rate", refused);
+        // Other listeners know nothing of it.
+        (0..5).for_each(|at| Peer::connect(&broker, Version::V311, &format!("elsewhere-{at}")).ping());
+        broker.stop();
+    }
+}
+
 fn connack_code(peer: &mut Peer) -> ReasonCode {
     let received = peer.next();
     let Packet::ConnAck(connack) = received.packet() else { panic!("CONNACK, got {received:?}") };

@@ -89,20 +89,30 @@ pub struct Way {
     pub addr: SocketAddr,
     pub tls: Option<Arc<ClientConfig>>,
     pub websocket: bool,
-    /// Connections once, the other half with pings and small frames.
     pub path: &'static str,
+    /// What stands before everything else.
+    pub before: Vec<u8>,
+    /// Whether that comes alone, or in one piece with what follows.
+    pub alone: bool,
+    /// Headers of the upgrade request.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Way {
     pub fn new(addr: SocketAddr, kind: &str, files: &Files) -> Way {
         let tls = matches!(kind, "tls" | "wss").then(|| files.client(None));
-        Way { addr, tls, websocket: kind.starts_with("ws"), path: "/mqtt" }
+        let websocket = kind.starts_with("ws");
+        Way { addr, tls, websocket, path: "/mqtt", before: Vec::new(), alone: false, headers: Vec::new() }
     }
 
     pub fn connect(&self) -> io::Result<Through> {
         let tcp = TcpStream::connect(self.addr)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(TIMEOUT))?;
+        let mut tcp = Front { tcp, before: self.before.clone() };
+        if self.alone && !self.before.is_empty() {
+            let _ = tcp.write(&[])?;
+        }
         let mut stream = match &self.tls {
             None => Stream::Tcp(tcp),
             Some(config) => {
@@ -118,6 +128,10 @@ impl Way {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let uri = format!("{scheme}://localhost{}", self.path).parse().unwrap();
         let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
+        let request = self
+            .headers
+            .iter()
+            .fold(request, |request, (name, value)| request.with_header(*name, value.as_str()));
         let (socket, _) = tungstenite::client(request, stream).map_err(io::Error::other)?;
         Ok(Through::WebSocket(Box::new(socket)))
     }
@@ -131,17 +145,44 @@ impl Ground for Way {
     }
 }
 
+/// A socket on which something is said first.
+pub struct Front {
+    tcp: TcpStream,
+    before: Vec<u8>,
+}
+
+impl Read for Front {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tcp.read(buffer)
+    }
+}
+
+impl Write for Front {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.before.is_empty() {
+            return self.tcp.write(bytes);
+        }
+        let first = std::mem::take(&mut self.before);
+        self.tcp.write_all(&[&first, bytes].concat())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
 /// TCP or TLS.
 pub enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tcp(Front),
+    Tls(Box<StreamOwned<ClientConnection, Front>>),
 }
 
 impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
-            Stream::Tcp(tcp) => tcp,
-            Stream::Tls(tls) => &tls.sock,
+            Stream::Tcp(front) => &front.tcp,
+            Stream::Tls(tls) => &tls.sock.tcp,
         }
     }
 }

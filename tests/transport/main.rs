@@ -8,6 +8,7 @@ mod certificates;
 mod exchange;
 mod ground;
 mod limits;
+mod proxied;
 
 use common::{Broker, Driver, Http};
 use ground::{Files, Way};

@@ -4,6 +4,7 @@
 //! and `_limit`. What a list holds is the [`crate::desk`]'s; here it is given its names.
 
 pub mod alarms;
+pub mod banned;
 pub mod broker;
 pub mod clients;
 pub mod control;

@@ -195,3 +195,19 @@ fn shared_messages_leave_but_not_those_of_qos_2_that_were_sent() {
     assert_eq!(moved.iter().map(payload).collect::<Vec<_>>(), ["1", "4", "5"]);
     assert_eq!((out.inflight(), out.queued()), (2, 0));
 }
+
+#[test]
+fn identifiers_of_a_queue_go_on_in_the_next_run_of_the_broker() {
+    for starts in [2, 3, 255, 256, 257, 384, 65_535] {
+        let first = (starts << 40) + 1;
+        for last in
+            [1, 257, 65_534, 65_535, 65_536, ((starts - 1) << 40) + 257, ((starts - 1) << 40) + 70_000]
+        {
+            let next = next_place(first, Some(last));
+            assert!(next >= first, "{starts} {last}");
+            assert_eq!(packet_id(next).get(), packet_id(last).get() % u16::MAX + 1, "{starts} {last}");
+        }
+        assert_eq!(next_place(first, None), first);
+        assert_eq!(next_place(first, Some(first + 9)), first + 10);
+    }
+}

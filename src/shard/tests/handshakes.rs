@@ -1,7 +1,7 @@
 //! Steps of TLS handshakes: who waits for a place, and what a place is taken for.
 
 use super::*;
-use crate::limits::TICK_HANDSHAKES_MAX;
+use crate::limits::{HANDSHAKES_IN_ORDER_MAX, TICK_HANDSHAKES_MAX};
 use crate::shard::{Command, Helpers};
 use crate::transport::tests::{hello, tls};
 use crate::transport::{Scratch, Transport};
@@ -89,13 +89,34 @@ fn who_finds_no_place_waits_unread_and_is_served_in_order() {
 }
 
 #[test]
+fn in_a_long_line_the_last_are_first_and_it_does_not_grow_with_those_who_left() {
+    let mut rig = Rig::new(1);
+    let count = HANDSHAKES_IN_ORDER_MAX as Conn + 100;
+    rig.shard.report((10..count).map(accepted));
+    rig.ready(0..count);
+    assert_eq!(rig.reads().pop(), Some((count - 1, Read::Once)));
+    let in_order = HANDSHAKES_IN_ORDER_MAX as Conn;
+    for conn in (in_order..count - 1).rev().chain([0]) {
+        rig.data(if conn == 0 { in_order } else { conn + 1 }, b"no TLS");
+        rig.help();
+        assert_eq!(rig.reads().pop(), Some((conn, Read::Once)));
+    }
+    let idle_ms = u64::from(Options::default().idle_timeout_s) * 1_000 + 1_000;
+    rig.shard.pass(idle_ms);
+    rig.shard.report((0..count).map(|conn| Event::Closed { conn }));
+    rig.shard.report((0..count).map(accepted));
+    rig.ready(0..count);
+    assert!(rig.shard.handshakes.waiting() <= count as usize, "{}", rig.shard.handshakes.waiting());
+}
+
+#[test]
 fn parts_of_a_record_take_no_step_and_give_their_place_back() {
     let mut rig = Rig::new(1);
     let hello = hello();
     let bytes = rig.transports();
-    for (at, part) in hello[..hello.len() - 1].chunks(16).enumerate() {
+    for part in hello[..hello.len() - 1].chunks(16) {
         rig.ready([0, 1]);
-        assert_eq!(rig.reads(), once(if at == 0 { &[0] } else { &[0, 1][..1] }));
+        assert_eq!(rig.reads(), once(&[0]));
         rig.data(0, part);
         // Behind it came the other one.
         assert_eq!(rig.reads(), [(0, Read::Parked), (1, Read::Once)]);

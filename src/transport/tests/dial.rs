@@ -101,7 +101,12 @@ fn kinds(authority: &Authority, version: DialVersion) -> [(Layers, DialLayers); 
 }
 
 fn terms() -> WebSocketTerms {
-    WebSocketTerms { path: "/mqtt".to_owned(), origins: Vec::new(), frame_bytes_max: 1 << 20 }
+    WebSocketTerms {
+        path: "/mqtt".to_owned(),
+        origins: Vec::new(),
+        frame_bytes_max: 1 << 20,
+        forwarded: false,
+    }
 }
 
 fn request(path: &str) -> DialWebSocket {

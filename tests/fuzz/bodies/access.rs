@@ -62,7 +62,7 @@ pub fn jwt(data: &[u8]) {
     jwt.add_secret(b"a secret of the fuzz target, of 32 bytes and more");
     let login =
         Login { client_id: "c".into(), username: None, password: Some(token.as_bytes().into()), from: None };
-    assert!(!matches!(jwt.judge(&login, 1_000), Judged::Holds(_)), "{token}");
+    assert!(!matches!(jwt.judge(&login, 1_000, None), Judged::Holds(_)), "{token}");
 }
 
 /// Messages of SCRAM from any text prove nothing to whoever does not know the password.

@@ -12,7 +12,12 @@ const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n
     Sec-WebSocket-Protocol: mqtt\r\n\r\n";
 
 fn websocket() -> Layers {
-    let terms = WebSocketTerms { path: "/mqtt".to_owned(), origins: Vec::new(), frame_bytes_max: 1 << 20 };
+    let terms = WebSocketTerms {
+        path: "/mqtt".to_owned(),
+        origins: Vec::new(),
+        frame_bytes_max: 1 << 20,
+        forwarded: false,
+    };
     Layers { tls: None, websocket: Some(Arc::new(terms)) }
 }
 

@@ -1,17 +1,47 @@
-//! Networks of addresses, and who may come.
+//! Networks of addresses.
 
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address and how many of its leading bits count; IPv4 and IPv6 never match each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Network {
     addr: IpAddr,
     bits: u8,
 }
 
 impl Network {
+    /// The network of an address of which so many leading bits count; those that do not are cleared.
+    pub fn around(addr: IpAddr, bits: u8) -> Network {
+        let addr = match addr {
+            IpAddr::V4(addr) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or_default();
+                IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() & mask))
+            }
+            IpAddr::V6(addr) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits.min(128))).unwrap_or_default();
+                IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() & mask))
+            }
+        };
+        Network { addr, bits }
+    }
+
+    /// How many bits count.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The address, where it is one alone.
+    pub fn alone(&self) -> Option<IpAddr> {
+        (self.bits == if self.is_v4() { 32 } else { 128 }).then_some(self.addr)
+    }
+
+    /// Whether it is one of IPv4.
+    pub fn is_v4(&self) -> bool {
+        self.addr.is_ipv4()
+    }
+
     /// Whether an address is in it. An IPv4 address in the form of IPv6 counts as what it is.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match (self.addr, addr.to_canonical()) {
@@ -50,44 +80,7 @@ impl FromStr for Network {
             }
             Some(_) => return Err(bad()),
         };
-        let addr = match addr {
-            IpAddr::V4(addr) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or_default();
-                IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() & mask))
-            }
-            IpAddr::V6(addr) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or_default();
-                IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() & mask))
-            }
-        };
-        Ok(Network { addr, bits })
-    }
-}
-
-/// Who may come by their address.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Access {
-    /// Who may; empty: everybody.
-    pub allow: Vec<Network>,
-    /// Who may not, even where `allow` has them.
-    pub deny: Vec<Network>,
-}
-
-impl Access {
-    /// Whether it asks for addresses at all.
-    pub fn is_open(&self) -> bool {
-        self.allow.is_empty() && self.deny.is_empty()
-    }
-
-    /// Whether this one may come. Where there are lists, one without an address may not.
-    pub fn permits(&self, addr: Option<IpAddr>) -> bool {
-        if self.is_open() {
-            return true;
-        }
-        addr.is_some_and(|addr| {
-            let within = |list: &[Network]| list.iter().any(|network| network.contains(addr));
-            !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
-        })
+        Ok(Network::around(addr, bits))
     }
 }
 
@@ -135,21 +128,5 @@ mod tests {
         assert!(has("0.0.0.0/0", "1.2.3.4") && !has("0.0.0.0/0", "::1") && !has("::/0", "1.2.3.4"));
         assert!(has("192.0.2.7/32", "192.0.2.7") && !has("192.0.2.7/32", "192.0.2.6"));
         assert!(has("fd00::/8", "fdff::1") && !has("fd00::/9", "fd80::"));
-    }
-
-    #[test]
-    fn deny_goes_before_allow_and_lists_need_an_address() {
-        let list = |texts: &[&str]| texts.iter().map(|text| network(text)).collect::<Vec<_>>();
-        let addr = |text: &str| Some(text.parse().unwrap());
-        assert!(Access::default().permits(None));
-        let access = Access { allow: list(&["10.0.0.0/8", "::1"]), deny: list(&["10.9.0.0/16"]) };
-        assert!(access.permits(addr("10.0.0.1")) && access.permits(addr("::1")));
-        assert!(
-            !access.permits(addr("10.9.0.1")) && !access.permits(addr("192.0.2.1")) && !access.permits(None)
-        );
-        let access = Access { allow: vec![], deny: list(&["10.0.0.0/8"]) };
-        assert!(
-            access.permits(addr("11.0.0.1")) && !access.permits(addr("10.0.0.1")) && !access.permits(None)
-        );
     }
 }
