@@ -135,8 +135,20 @@ pub const INFORMATION_BYTES_MAX: usize = 1_024;
 
 /// What one tick spends on listings for the management thread, counted in things looked at.
 pub const TICK_DESK_COST: usize = 512;
+/// Of that, what is spent between two looks at the clock.
+pub const DESK_SLICE_COST: usize = 64;
+/// Bytes of the management thread's stack: as much as the first thread of a process has.
+pub const MANAGEMENT_STACK_BYTES: usize = 8 << 20;
+/// Nanoseconds behind which a tick spends nothing more on listings.
+pub const TICK_DESK_NS: u64 = 50_000;
+/// A tick with more to serve than it can leaves listings alone, but for one slice in so many of these.
+pub const DESK_BUSY_TICKS: u32 = 8;
 /// What making one row costs, counted in things looked at.
 pub const DESK_ROW_COST: usize = 12;
+/// Bytes of text that are compared or copied in the time of one look.
+pub const LOOK_BYTES: usize = 128;
+/// What finding a place in the order of retained topics costs, counted in topics looked at.
+pub const SCAN_SEEK_STEPS: usize = 8;
 /// Rows of one page of a listing at most.
 pub const DESK_PAGE_ROWS_MAX: usize = 1_000;
 /// Small questions of the management thread that one tick answers.

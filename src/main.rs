@@ -14,6 +14,7 @@ use ringmq::bench::{BenchArgs, bench};
 use ringmq::config::{Config, Fault, Sources, document, key_list};
 use ringmq::ctl::{CtlArgs, ctl};
 use ringmq::heap::Allocator;
+use ringmq::limits::MANAGEMENT_STACK_BYTES;
 use ringmq::log::Log;
 use ringmq::storectl::{StoreArgs, storectl};
 use ringmq::tune::{TuneArgs, tune};
@@ -293,6 +294,18 @@ impl Start {
     }
 }
 
+/// Runs on a thread of its own, whose priority ends with it: at a restart, this thread becomes the program anew.
+fn manage(operate: impl FnOnce() -> Result<End, String> + Send) -> Result<End, String> {
+    std::thread::scope(|scope| {
+        let builder =
+            std::thread::Builder::new().name("management".to_owned()).stack_size(MANAGEMENT_STACK_BYTES);
+        let thread = builder
+            .spawn_scoped(scope, operate)
+            .map_err(|error| format!("cannot start: {error}; raise the limit on threads"))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn start(options: &Start) -> ExitCode {
     let sources = options.sources();
     let loaded = match Config::load(&sources) {
@@ -306,7 +319,7 @@ fn start(options: &Start) -> ExitCode {
     for note in &loaded.notes {
         tracing::warn!("{note}");
     }
-    let ended = operate(loaded.config, &sources, &log);
+    let ended = manage(|| operate(loaded.config, &sources, &log));
     // What is queued for the log leaves before the reason for the end, which is then the last line.
     drop(log);
     match ended {

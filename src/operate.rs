@@ -49,6 +49,7 @@ pub fn operate(config: Config, sources: &Sources, log: &Log) -> Result<End, Stri
         let wording = |addr, error: &_| listen_fault(addr, error, "http.listen", "--http");
         let api = Api::bind(&config.http, &mut inherited, wording)?;
         let mut broker = Broker::start(&config, &config.data_dir(sources), &mut inherited)?;
+        broker.step_aside(&config);
         // What the configuration does not name any more.
         drop(inherited);
         announce(&broker, &api, &config);

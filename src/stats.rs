@@ -13,9 +13,10 @@ pub use histogram::Histogram;
 pub use memory::{Item, Memory, Share};
 pub use recorder::{Part, Record, Recorder, SAMPLE_EVERY, Span, Tick};
 
-use crate::heap::{allocated, map_bytes};
+use crate::heap::{allocated, map_bytes, vec_bytes};
 use crate::limits::{LEDGER_CLIENT_ID_BYTES_MAX, LEDGER_CLIENTS_MAX};
 use crate::map::Map;
+use std::sync::Arc;
 
 /// What one shard counted and measured up to one moment, or several shards together.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +97,10 @@ pub type Losses = [u64; CAUSES];
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     totals: Losses,
-    clients: Map<Box<str>, Losses>,
+    /// In the order in which they lost something first, so that a listing finds its place again.
+    lines: Vec<(Arc<str>, Losses)>,
+    /// Where the line of a client is.
+    clients: Map<Arc<str>, u32>,
     others: Losses,
 }
 
@@ -124,7 +128,12 @@ impl Ledger {
 
     /// The clients that have a line of their own; index the losses by [`LossCause`] as `usize`.
     pub fn clients(&self) -> impl Iterator<Item = (&str, &Losses)> {
-        self.clients.iter().map(|(client_id, losses)| (&**client_id, losses))
+        self.clients_from(0)
+    }
+
+    /// The same, without the `first` ones.
+    pub fn clients_from(&self, first: usize) -> impl Iterator<Item = (&str, &Losses)> {
+        self.lines.iter().skip(first).map(|(client_id, losses)| (&**client_id, losses))
     }
 
     /// Losses of all clients without a line of their own.
@@ -134,28 +143,32 @@ impl Ledger {
 
     /// Bytes of its own memory.
     pub fn bytes(&self) -> usize {
-        let lines = map_bytes::<Box<str>, Losses>(self.clients.capacity());
-        lines + self.clients.keys().map(|client_id| allocated(client_id.len())).sum::<usize>()
+        let index = map_bytes::<Arc<str>, u32>(self.clients.capacity());
+        let lines = vec_bytes::<(Arc<str>, Losses)>(self.lines.capacity());
+        let text = |client_id: &Arc<str>| allocated(2 * size_of::<usize>() + client_id.len());
+        index + lines + self.clients.keys().map(text).sum::<usize>()
     }
 
     /// Takes another shard's ledger in.
     pub fn merge(&mut self, other: &Ledger) {
         add(&mut self.totals, &other.totals);
         add(&mut self.others, &other.others);
-        for (client_id, losses) in &other.clients {
+        for (client_id, losses) in &other.lines {
             add(self.line(client_id), losses);
         }
     }
 
     fn line(&mut self, client_id: &str) -> &mut Losses {
-        // Twice a lookup, but no allocation for a client that is known.
-        if !self.clients.contains_key(client_id) {
-            if self.clients.len() >= LEDGER_CLIENTS_MAX || client_id.len() > LEDGER_CLIENT_ID_BYTES_MAX {
-                return &mut self.others;
-            }
-            self.clients.insert(client_id.into(), [0; CAUSES]);
+        if let Some(line) = self.clients.get(client_id) {
+            return &mut self.lines[*line as usize].1;
         }
-        self.clients.get_mut(client_id).expect("a line that was found or made")
+        if self.lines.len() >= LEDGER_CLIENTS_MAX || client_id.len() > LEDGER_CLIENT_ID_BYTES_MAX {
+            return &mut self.others;
+        }
+        let (client_id, line) = (Arc::<str>::from(client_id), self.lines.len());
+        self.clients.insert(client_id.clone(), line as u32);
+        self.lines.push((client_id, [0; CAUSES]));
+        &mut self.lines[line].1
     }
 }
 

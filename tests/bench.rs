@@ -171,7 +171,7 @@ fn pings_are_answered_and_the_page_stands_alone() {
         let file = std::env::temp_dir().join(format!("ringmq-bench-{}-{driver}.html", std::process::id()));
         let path = file.to_string_lossy().into_owned();
         let pid = broker.pid().to_string();
-        let args = ["conn", "-c", "20", "-R", "100", "-k", "1", "-d", "3", "--html", &path, "--pid", &pid];
+        let args = ["conn", "-c", "20", "-R", "100", "-k", "5", "-d", "7", "--html", &path, "--pid", &pid];
         let (code, report) = report(&broker, driver, &args);
         assert_eq!(code, Some(0), "{report:#}");
         assert!(count(&report, "pongs") >= 20, "{report:#}");

@@ -3,6 +3,7 @@
 //! A driver belongs to the thread that uses it, so each thread builds its own and tells its address; once all
 //! are known, each gets the addresses of all, and only then listeners open.
 
+mod aside;
 mod disk;
 mod layers;
 mod listeners;

@@ -254,6 +254,8 @@ pub const KEYS: &[Key] = keys! {
         "How the broker talks to the kernel: `auto` takes io_uring where it works, else epoll with a warning; `uring` does not start without io_uring.";
     "broker.pin" broker.pin RESTART Kind::Flag,
         "Whether each shard stays on a core of its own. Turn it off where other programs need the same cores.";
+    "broker.management_nice" broker.management_nice RESTART number("steps", 0, 19),
+        "How far the thread that serves HTTP stands behind the shards where it has no core of its own, as the command `nice` counts it. 0: they share evenly, and large answers of the HTTP API make messages wait.";
     "broker.max_connections" broker.max_connections RESTART number("connections", 0, 100_000_000),
         "Connections that the broker takes at most. 0: as many for each shard as the limit of open files (`ulimit -n`). With io_uring there may be more than that.";
     "broker.max_memory" broker.max_memory LIVE number("bytes", 0, 1 << 44),

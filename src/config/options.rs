@@ -57,6 +57,8 @@ pub struct BrokerOptions {
     pub io: IoChoice,
     /// Whether each shard is pinned to a core.
     pub pin: bool,
+    /// How far the management thread stands behind shards of the same core, 0 to 19.
+    pub management_nice: u8,
     /// Connections of the whole broker, 0 = what the descriptors allow.
     pub max_connections: u32,
     /// Bytes of memory that the shards may hold, 0 = no bound.
@@ -77,6 +79,7 @@ impl Default for BrokerOptions {
             shards: 0,
             io: IoChoice::default(),
             pin: true,
+            management_nice: 10,
             max_connections: 0,
             max_memory: 0,
             peer_address: true,

@@ -1,6 +1,6 @@
 //! How an answer travels, and how a large one is made part by part.
 
-use crate::limits::{DESK_PAGE_ROWS_MAX, DESK_ROW_COST};
+use crate::limits::{DESK_PAGE_ROWS_MAX, DESK_ROW_COST, LOOK_BYTES};
 use std::fmt;
 
 /// Where an answer goes. Taking it never blocks.
@@ -62,24 +62,38 @@ pub struct Page<R> {
 
 /// What one tick may still spend on listings; counted in things looked at.
 #[derive(Debug)]
-pub struct Cost(usize);
+pub struct Cost {
+    left: usize,
+    spent: usize,
+}
 
 impl Cost {
     /// This much.
     pub fn new(left: usize) -> Cost {
-        Cost(left)
+        Cost { left, spent: 0 }
     }
 
-    /// Spends `n`; false when there is nothing left to spend.
+    /// Spends `n`, even where less is left; false when there was nothing left to spend.
     pub fn spend(&mut self, n: usize) -> bool {
-        let some = self.0 > 0;
-        self.0 = self.0.saturating_sub(n);
+        let some = self.left > 0;
+        self.left = self.left.saturating_sub(n);
+        self.spent += n;
         some
+    }
+
+    /// Spends what comparing or copying so many bytes costs.
+    pub fn spend_bytes(&mut self, bytes: usize) {
+        self.spend(bytes / LOOK_BYTES);
     }
 
     /// What is left.
     pub fn left(&self) -> usize {
-        self.0
+        self.left
+    }
+
+    /// What was spent; the last thing may have cost more than was left.
+    pub fn spent(&self) -> usize {
+        self.spent
     }
 }
 
@@ -99,16 +113,18 @@ impl<Q, R> Cursor<Q, R> {
     /// At its beginning.
     pub fn new(query: Q, wanted: Wanted, reply: Reply<Page<R>>) -> Cursor<Q, R> {
         let wanted = Wanted { limit: wanted.limit.min(DESK_PAGE_ROWS_MAX), ..wanted };
-        let page = Page { rows: Vec::new(), next: None, matched: 0 };
+        // Whoever asks makes the room, so that no tick moves rows that it has.
+        let page = Page { rows: Vec::with_capacity(wanted.limit), next: None, matched: 0 };
         Cursor { query, at: wanted.from.clone(), wanted, page, reply }
     }
 
-    /// There is something at [`Cursor::at`] that matches: it is passed over, made into a row, or counted. False:
-    /// the page is complete.
-    pub fn offer(&mut self, cost: &mut Cost, row: impl FnOnce() -> R) -> bool {
+    /// There is something at [`Cursor::at`] that matches: it is passed over, made into a row with so many bytes of
+    /// text, or counted. False: the page is complete.
+    pub fn offer(&mut self, cost: &mut Cost, bytes: usize, row: impl FnOnce() -> R) -> bool {
         if self.page.matched >= self.wanted.skip {
             if self.page.rows.len() < self.wanted.limit {
                 cost.spend(DESK_ROW_COST);
+                cost.spend_bytes(bytes);
                 self.page.rows.push(row());
             } else {
                 if self.page.next.is_none() {
@@ -155,7 +171,7 @@ mod tests {
             let mut cost = Cost::new(per_tick);
             while cost.spend(1) {
                 let n = cursor.at.index;
-                if n >= end || n % 2 == 0 && !cursor.offer(&mut cost, || n) {
+                if n >= end || n % 2 == 0 && !cursor.offer(&mut cost, 0, || n) {
                     break 'all;
                 }
                 cursor.at.index += 1;

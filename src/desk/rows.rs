@@ -117,6 +117,11 @@ pub struct ClientQuery {
 }
 
 impl ClientQuery {
+    /// Whether texts of a client are searched, which takes longer the longer they are.
+    pub fn looks_into_texts(&self) -> bool {
+        self.client_id_part.is_some() || self.username_part.is_some()
+    }
+
     /// Whether all clients match.
     pub fn is_all(&self) -> bool {
         *self == ClientQuery::default()

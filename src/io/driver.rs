@@ -324,6 +324,10 @@ impl<H: Send> Io<H> for Driver<H> {
         delegate!(self, io => io.clock_ns())
     }
 
+    fn cpu_ns(&self) -> u64 {
+        delegate!(self, io => io.cpu_ns())
+    }
+
     fn room(&self) -> usize {
         delegate!(self, io => io.room())
     }

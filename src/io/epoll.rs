@@ -367,6 +367,10 @@ impl<H: Send> Io<H> for Epoll<H> {
         self.options.clock_ns()
     }
 
+    fn cpu_ns(&self) -> u64 {
+        net::thread_cpu_ns()
+    }
+
     fn room(&self) -> usize {
         (self.options.connections_max as usize - self.headroom()).saturating_sub(self.used)
     }

@@ -31,7 +31,8 @@ pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
 pub use local::{LocalSocket, SOCKET_PATH_BYTES_MAX};
 pub use net::{
-    Reservation, Waker, available_cores, bridge, disk_space, pin_to_core, raise_open_files, reserve,
+    Reservation, Waker, available_cores, bridge, disk_space, lower_priority, pin_to_core, pin_to_cores,
+    raise_open_files, reserve,
 };
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;
@@ -286,6 +287,12 @@ pub trait Io<H: Send> {
     /// Nanoseconds on the same clock as [`Io::now`], for measurements: two reads a tick, none per packet.
     fn clock_ns(&self) -> u64 {
         self.now().0 * 1_000_000
+    }
+
+    /// Nanoseconds of CPU that the calling thread has used, what others were given left out. A system call, so not
+    /// for every tick.
+    fn cpu_ns(&self) -> u64 {
+        self.clock_ns()
     }
 
     /// Connections that this driver can still take, beside the head-room for those that arrive.

@@ -12,7 +12,7 @@
 //! - A shutdown runs on a kernel worker thread; it has to complete before the close, like everything else.
 
 use super::driver::{Address, Door, DriverOptions, IoMemory, IoStats, Outbox};
-use super::net::Waker;
+use super::net::{self, Waker};
 use super::ops::{self, Op};
 use super::ring::Sleep;
 use super::selftest::Features;
@@ -404,6 +404,10 @@ impl<H: Send> Io<H> for Uring<H> {
 
     fn clock_ns(&self) -> u64 {
         self.options.clock_ns()
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        net::thread_cpu_ns()
     }
 
     fn room(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Which retained messages match a filter, page by page, in the order of their topics.
 
 use super::{Retained, expired};
+use crate::limits::{LOOK_BYTES, SCAN_SEEK_STEPS};
 use crate::message::Message;
 use crate::time::Moment;
 use crate::topic::{Filter, Topic};
@@ -19,8 +20,9 @@ pub enum Scan {
 
 impl Retained {
     /// Appends the messages that match `filter` and did not expire to `out`, in the order of their topics'
-    /// bytes, from behind `after`. Looks at `steps_max` topics and appends `limit` messages at most (at least
-    /// one each). Subtrees that cannot match are skipped, one step each. Between pages the messages may
+    /// bytes, from behind `after`. Takes `steps_max` steps and appends `limit` messages at most (at least
+    /// one each). A look at a topic is one step, and one more for each [`LOOK_BYTES`] of it; a subtree that cannot
+    /// match is skipped, for [`SCAN_SEEK_STEPS`] steps. Between pages the messages may
     /// change: each topic that was there all the time is seen once.
     pub fn scan(
         &self,
@@ -47,9 +49,9 @@ impl Retained {
             if steps >= steps_max.max(1) || out.len() >= end {
                 return Scan::More { after: Box::from(last) };
             }
-            steps += 1;
             let message = &self.messages[index];
             let view = message.view();
+            steps += 1 + view.topic.len() / LOOK_BYTES;
             if !view.topic.starts_with(prefix) {
                 return Scan::Done;
             }
@@ -63,6 +65,7 @@ impl Retained {
                 }
                 Compared::Step => place = self.order.next(place),
                 Compared::Seek => {
+                    steps += SCAN_SEEK_STEPS * (1 + seek.len() / LOOK_BYTES);
                     debug_assert!(&*seek > last, "a seek goes forward, from {last:?} to {seek:?}");
                     place = self.order.seek(|index| self.topic(index) < seek.as_bytes());
                 }

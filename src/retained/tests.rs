@@ -1,6 +1,7 @@
 //! Retained messages against a sorted map and [`Filter::matches`].
 
 use super::*;
+use crate::limits::SCAN_SEEK_STEPS;
 use crate::message::{MessageRef, QoS};
 use crate::stats::Source;
 use crate::topic::{Filter, Topic};
@@ -161,14 +162,15 @@ fn a_scan_skips_what_cannot_match() {
         }
     }
     let mut out = Vec::new();
-    for (filter, steps_max, matching) in [
-        ("site3/#", 1001, 1000),
-        ("+/500/#", 31, 10),
-        ("site3/500/+", 2, 1),
-        ("+/+/other", 20_001, 0),
-        ("x/#", 1, 0),
+    for (filter, (looks, seeks), matching) in [
+        ("site3/#", (1001, 1), 1000),
+        ("+/500/#", (31, 20), 10),
+        ("site3/500/+", (2, 1), 1),
+        ("+/+/other", (20_001, 20_000), 0),
+        ("x/#", (1, 0), 0),
     ] {
         out.clear();
+        let steps_max = looks + seeks * SCAN_SEEK_STEPS;
         let filter = Filter::new(filter, 0).expect("a filter");
         let end = retained.scan(filter, None, NOW, steps_max, usize::MAX, &mut out);
         assert_eq!((end, out.len()), (Scan::Done, matching), "{filter:?}");

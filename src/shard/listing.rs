@@ -59,7 +59,7 @@ impl<I: Io<Handover>> Shard<I> {
             if let (Some(index), Some(session)) = (found, session.filter(|s| self.is_asked(s, &cursor.query)))
             {
                 cursor.at.index = index;
-                cursor.offer(cost, || self.client_row(session));
+                cursor.offer(cost, texts(session), || self.client_row(session));
             }
             return true;
         }
@@ -73,11 +73,15 @@ impl<I: Io<Handover>> Shard<I> {
             if index >= self.local.sessions.end() {
                 return true;
             }
-            if let Some(session) = self.local.sessions.get(index).filter(|s| !s.ended)
-                && (all || self.is_asked(session, &cursor.query))
-                && !cursor.offer(cost, || self.client_row(session))
-            {
-                return true;
+            if let Some(session) = self.local.sessions.get(index).filter(|s| !s.ended) {
+                if cursor.query.looks_into_texts() {
+                    cost.spend_bytes(texts(session));
+                }
+                if (all || self.is_asked(session, &cursor.query))
+                    && !cursor.offer(cost, texts(session), || self.client_row(session))
+                {
+                    return true;
+                }
             }
             cursor.at.index += 1;
         }
@@ -116,9 +120,13 @@ impl<I: Io<Handover>> Shard<I> {
                 (cursor.at.index, cursor.at.within) = (index + 1, 0);
                 continue;
             };
-            if let Some((filter, share, sub)) = self.trie.describe(sub, index)
+            let described = self.trie.describe(sub, index);
+            if cursor.query.match_topic.is_some() {
+                cost.spend_bytes(LEVELS * described.map_or(0, |(filter, ..)| filter.len()));
+            }
+            if let Some((filter, share, sub)) = described
                 && wants(&cursor.query, filter, share, sub.options.qos())
-                && !cursor.offer(cost, || {
+                && !cursor.offer(cost, filter.len() + session.client_id.len(), || {
                     let connection = session.conn.and_then(|conn| self.local.conns.get(conn));
                     SubscriptionRow {
                         shard: self.me,
@@ -151,10 +159,15 @@ impl<I: Io<Handover>> Shard<I> {
             }
             if let Some((filter, others)) = self.trie.filter_at(index)
                 && others & before == 0
-                && cursor.query.topic.as_ref().is_none_or(|t| fits(filter, t))
-                && !cursor.offer(cost, || RouteRow { filter: filter.into() })
             {
-                return true;
+                if cursor.query.topic.is_some() {
+                    cost.spend_bytes(LEVELS * filter.len());
+                }
+                if cursor.query.topic.as_ref().is_none_or(|t| fits(filter, t))
+                    && !cursor.offer(cost, filter.len(), || RouteRow { filter: filter.into() })
+                {
+                    return true;
+                }
             }
             cursor.at.index += 1;
         }
@@ -170,8 +183,8 @@ impl<I: Io<Handover>> Shard<I> {
         let outcome = self.retained.scan(filter, after, now, steps, rows, &mut found);
         cost.spend(steps);
         for message in found {
-            let topic = message.topic().into();
-            if !cursor.offer(cost, || message) {
+            let topic: Box<str> = message.topic().into();
+            if !cursor.offer(cost, topic.len(), || message) {
                 return true;
             }
             cursor.at.after = Some(topic);
@@ -188,18 +201,19 @@ impl<I: Io<Handover>> Shard<I> {
     /// Clients that lost something; those without a line of their own are the last row.
     pub(super) fn list_losses(&self, cursor: &mut Cursor<(), LossRow>, cost: &mut Cost) -> bool {
         let ledger = &self.local.ledger;
-        for (client_id, losses) in ledger.clients().skip(cursor.at.index as usize) {
+        for (client_id, losses) in ledger.clients_from(cursor.at.index as usize) {
             if !cost.spend(1) {
                 return false;
             }
-            if !cursor.offer(cost, || LossRow { client_id: Some(client_id.into()), losses: *losses }) {
+            let row = || LossRow { client_id: Some(client_id.into()), losses: *losses };
+            if !cursor.offer(cost, client_id.len(), row) {
                 return true;
             }
             cursor.at.index += 1;
         }
         let others = *ledger.others();
         if cursor.at.within == 0 && others.iter().any(|n| *n > 0) {
-            cursor.offer(cost, || LossRow { client_id: None, losses: others });
+            cursor.offer(cost, 0, || LossRow { client_id: None, losses: others });
         }
         true
     }
@@ -290,6 +304,15 @@ impl<I: Io<Handover>> Shard<I> {
             && q.clean_start.is_none_or(|clean| clean == facts.clean_start)
             && q.proto_ver.is_none_or(|level| level == facts.version.level())
     }
+}
+
+/// Comparing a text level by level costs so much more than as a whole.
+const LEVELS: usize = 16;
+
+/// Bytes of the texts of a client's row.
+fn texts(session: &Session) -> usize {
+    let username = session.profile.as_deref().and_then(|p| p.username.as_deref());
+    session.client_id.len() + username.map_or(0, str::len)
 }
 
 /// Whether a subscription is what a query looks for.

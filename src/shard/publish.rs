@@ -462,6 +462,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Takes envelopes from the other shards.
     /// Each source has a budget of its own, so that neither another one nor our own clients starve it.
     pub(super) fn drain_data(&mut self) {
+        self.desk.data_waits = false;
         for source in 0..self.shards {
             self.budget = (self.tick_deliveries / usize::from(self.shards)).max(1) as isize;
             for _ in 0..TICK_ENVELOPES_MAX {
@@ -471,6 +472,7 @@ impl<I: Io<Handover>> Shard<I> {
                 let Some(envelope) = self.mesh.next_data(source) else { break };
                 self.deliver_envelope(source, &envelope);
             }
+            self.desk.data_waits |= self.budget <= 0;
         }
     }
 

@@ -3,10 +3,11 @@
 use super::*;
 use crate::desk::{Ask, ClientQuery, ClientRow, Cursor, Listing, Page, Place, Reply, Wanted};
 use crate::io::{IoStats, Lease, Leases, ListenSpec};
-use crate::limits::TIMER_HORIZON_MS;
+use crate::limits::{DESK_BUSY_TICKS, LOOK_BYTES, TICK_DESK_NS, TIMER_HORIZON_MS};
 use crate::mesh::{Control, mesh, mesh_sized};
 use crate::session::Session;
 use crate::trie::RouteBuf;
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 
 mod handshakes;
@@ -15,6 +16,9 @@ mod handshakes;
 #[derive(Default)]
 struct Still {
     now: Moment,
+    /// Nanoseconds that pass from one look at the clock to the next.
+    clock_step_ns: u64,
+    looks: Cell<u64>,
     events: Vec<Event<Handover>>,
     closed: Vec<Conn>,
     sent: Vec<Vec<u8>>,
@@ -51,6 +55,10 @@ impl Io<Handover> for Still {
     }
     fn now(&self) -> Moment {
         self.now
+    }
+    fn clock_ns(&self) -> u64 {
+        self.looks.set(self.looks.get() + 1);
+        self.now.0 * 1_000_000 + self.looks.get() * self.clock_step_ns
     }
     fn room(&self) -> usize {
         usize::MAX
@@ -299,9 +307,13 @@ fn a_packet_that_was_handled_in_part_is_forgotten_with_its_connection() {
 
 /// Asks for one page of clients, and ticks until it is there; the rows, and the ticks that it took.
 fn page_of_clients(shard: &mut Shard<Still>, wanted: Wanted) -> (Page<ClientRow>, usize) {
+    page_of(shard, ClientQuery::default(), wanted)
+}
+
+fn page_of(shard: &mut Shard<Still>, query: ClientQuery, wanted: Wanted) -> (Page<ClientRow>, usize) {
     let (sender, answer) = std::sync::mpsc::channel();
     let reply = Reply::new(move |page| drop(sender.send(page)));
-    let cursor = Cursor::new(ClientQuery::default(), wanted, reply);
+    let cursor = Cursor::new(query, wanted, reply);
     shard.desk.commands.push_back(Command::Ask(Ask::List(Listing::Clients(Box::new(cursor)))));
     for ticks in 1.. {
         shard.pass(0);
@@ -356,6 +368,58 @@ fn a_listing_goes_on_for_as_many_ticks_as_it_needs_while_clients_come_and_go() {
     let counted =
         page_of_clients(&mut shard, Wanted { from: Place::default(), skip: 0, limit: 0, count: true }).0;
     assert_eq!(counted.matched as usize, shard.local.clients());
+}
+
+/// A shard with so many clients, and the part of a listing that looks at all of them.
+fn crowd(clients: usize, id_bytes: usize) -> (Shard<Still>, Wanted) {
+    let mut shard = shard();
+    for n in 0..clients {
+        let id = format!("{n:0>id_bytes$}");
+        let key = shard.local.keyed.key(&id);
+        shard.local.add_session(Session::new(&id, key, Moment(0)));
+    }
+    (shard, Wanted { from: Place::default(), skip: 0, limit: 1_000, count: true })
+}
+
+#[test]
+fn a_tick_ends_its_share_of_a_listing_when_the_time_for_it_has_passed() {
+    let (mut shard, wanted) = crowd(1_000, 5);
+    let (_, quick) = page_of_clients(&mut shard, wanted.clone());
+    assert_eq!(shard.local.counters.listing_ticks, quick as u64);
+    shard.io.clock_step_ns = TICK_DESK_NS;
+    let (page, slow) = page_of_clients(&mut shard, wanted);
+    assert_eq!(page.rows.len(), 1_000);
+    assert!(slow >= 6 * quick, "{slow} ticks of one slice each, {quick} of several");
+    let record = &shard.local.recorder.record;
+    assert_eq!(record.listing.count(), (quick + slow) as u64);
+    assert!(record.listing.max() <= 4 * TICK_DESK_NS, "two looks at the clock in each, and two for its CPU");
+}
+
+#[test]
+fn long_texts_cost_more_of_a_tick_than_short_ones() {
+    let part = || ClientQuery { client_id_part: Some("x".into()), ..ClientQuery::default() };
+    let (mut shard, wanted) = crowd(1_000, 5);
+    let (_, short) = page_of(&mut shard, part(), wanted.clone());
+    let (mut shard, _) = crowd(1_000, 20_000);
+    let (page, long) = page_of(&mut shard, part(), wanted.clone());
+    assert_eq!((page.matched, short), (0, 2));
+    // One look more for each `LOOK_BYTES`, and a slice ends with the text that it began.
+    assert!(long >= 1_000 * TICK_DESK_COST.min(20_000 / LOOK_BYTES) / TICK_DESK_COST / 2, "{long} ticks");
+    let (_, all) = page_of_clients(&mut shard, wanted);
+    assert!(all > 1_000 / (TICK_DESK_COST / DESK_ROW_COST) * 2, "{all} ticks");
+}
+
+#[test]
+fn a_shard_with_more_to_serve_than_it_can_leaves_listings_for_later_but_ends_them() {
+    let (mut shard, wanted) = crowd(1_000, 5);
+    // Input that no tick has a budget for.
+    shard.tick_deliveries = 0;
+    shard.ready.push_back(Slot { index: 0, generation: 0 });
+    let (page, ticks) = page_of_clients(&mut shard, wanted);
+    assert_eq!(page.rows.len(), 1_000);
+    let c = &shard.local.counters;
+    assert_eq!((c.listing_ticks + c.listing_put_off, ticks % DESK_BUSY_TICKS as usize), (ticks as u64, 0));
+    assert_eq!(c.listing_ticks * u64::from(DESK_BUSY_TICKS), ticks as u64);
 }
 
 /// The reason code of each CONNACK of 3.1.1 that was sent.

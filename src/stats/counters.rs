@@ -327,7 +327,9 @@ table! {
     Counter asks "Questions of the management thread that were taken.",
     Counter events_dropped "Events for the HTTP API that found no room until it took them.",
     Counter listing_ticks "Ticks that went on with a listing for the management thread.",
+    Counter listing_put_off "Ticks that left listings alone because they had more to serve than they could.",
     Peak listing_us_max "Microseconds that one tick spent on listings at most.",
+    Peak listing_cpu_us_max "Microseconds of CPU that one tick spent on listings at most.",
 }
 
 table! {

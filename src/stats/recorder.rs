@@ -83,6 +83,10 @@ pub struct Record {
     pub events: Histogram,
     /// Deliveries of one tick; of ticks that had any.
     pub deliveries: Histogram,
+    /// What ticks spent on listings for the management thread, of ticks that had any.
+    pub listing: Histogram,
+    /// The same in CPU time of the thread: without what other threads of the core were given meanwhile.
+    pub listing_cpu: Histogram,
     /// By [`Part`].
     pub parts: [Span; PARTS],
     /// Ticks that were measured part by part.
@@ -100,6 +104,8 @@ impl Record {
         self.drift.add(&other.drift);
         self.events.add(&other.events);
         self.deliveries.add(&other.deliveries);
+        self.listing.add(&other.listing);
+        self.listing_cpu.add(&other.listing_cpu);
         for (to, from) in self.parts.iter_mut().zip(&other.parts) {
             to.sum_ns += from.sum_ns;
             to.max_ns = to.max_ns.max(from.max_ns);
@@ -164,6 +170,12 @@ impl Recorder {
         span.sum_ns += took;
         span.max_ns = span.max_ns.max(took);
         self.lap_ns = ns;
+    }
+
+    /// This tick spent so much on listings.
+    pub fn listed(&mut self, took_ns: u64, cpu_ns: u64) {
+        self.record.listing.note(took_ns, 1);
+        self.record.listing_cpu.note(cpu_ns, 1);
     }
 
     /// A message that was published at `stamp` is delivered; with [`Stamp::NONE`] it counts for the tick alone.

@@ -112,6 +112,55 @@ fn ctrl_stop_drains_as_sigterm_does() {
     }
 }
 
+/// How far the threads of a process stand back, by name.
+fn nice(pid: u32) -> Vec<(String, i32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    // A thread may end meanwhile.
+    let stat = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join("stat")).ok()
+    };
+    let each = tasks.filter_map(stat).map(|stat| {
+        let (head, rest) = stat.rsplit_once(") ").expect("a name in brackets");
+        let nice = rest.split(' ').nth(16).expect("the 19th field");
+        (head.split_once('(').expect("a name").1.to_owned(), nice.parse().expect("a number"))
+    });
+    each.collect()
+}
+
+#[test]
+fn management_stands_behind_the_shards_where_it_has_no_core_of_its_own_also_after_a_restart() {
+    let shards = std::thread::available_parallelism().expect("a number").get();
+    for &driver in DRIVERS {
+        let mut broker = Broker::start_http(driver, shards, &[("broker.management_nice", "7")]);
+        let own = nice(std::process::id()).iter().map(|(_, nice)| *nice).min();
+        for runs in 1.. {
+            let threads = nice(broker.pid());
+            let of = |name: &str| {
+                let named = threads.iter().filter(|(thread, _)| thread.starts_with(name));
+                named.map(|(_, nice)| Some(*nice)).collect::<Vec<_>>()
+            };
+            // A thread that it started just now has its name until it takes one of its own.
+            assert!(of("management").contains(&Some(7)), "{threads:?}");
+            assert!(of("shard-").iter().all(|nice| *nice == own), "{threads:?}");
+            assert_eq!(of("shard-").len(), shards, "{threads:?}");
+            if runs == 2 {
+                break;
+            }
+            assert_eq!(Http::of(&broker).post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while broker.log().matches(" is serving").count() < 2 {
+                assert!(
+                    broker.runs() && Instant::now() < deadline,
+                    "it did not come back:\n{}",
+                    broker.log()
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        broker.stop();
+    }
+}
+
 #[test]
 fn no_connect_is_refused_while_the_broker_restarts() {
     for &driver in DRIVERS {

@@ -186,6 +186,21 @@ const TIMES: &[Timed] = &[
         10..=33,
         |r| &r.wake_up,
     ),
+    (
+        ("ringmq_listing_seconds", "What ticks spent on listings for the HTTP API, of ticks that had any."),
+        1e9,
+        10..=24,
+        |r| &r.listing,
+    ),
+    (
+        (
+            "ringmq_listing_cpu_seconds",
+            "The same in CPU time, without what other threads of the core were given.",
+        ),
+        1e9,
+        10..=24,
+        |r| &r.listing_cpu,
+    ),
     (("ringmq_drift_seconds", "How late a tick began that had a moment to begin at."), 1e9, 10..=33, |r| {
         &r.drift
     }),

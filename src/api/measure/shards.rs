@@ -35,6 +35,16 @@ const SHARD: Shape = Shape::Object(&[
     must("drift_ns", SPREAD, "Nanoseconds by which ticks were late that had a moment to begin at."),
     must("events_per_tick", SPREAD, "Events of the driver, of ticks that had any."),
     must("deliveries_per_tick", SPREAD, "Deliveries, of ticks that had any."),
+    must(
+        "listing_ns",
+        SPREAD,
+        "Nanoseconds that ticks spent on listings for this API, of ticks that had any.",
+    ),
+    must(
+        "listing_cpu_ns",
+        SPREAD,
+        "The same in CPU time, without what other threads of the core were given.",
+    ),
     must("completions_per_tick", Shape::Number, "Completions, on average."),
     must(
         "longest_tick",
@@ -113,6 +123,8 @@ fn row(totals: &Totals, shard: &Snapshot, memory: &Memory) -> Value {
         "drift_ns": spread(&record.drift),
         "events_per_tick": spread(&record.events),
         "deliveries_per_tick": spread(&record.deliveries),
+        "listing_ns": spread(&record.listing),
+        "listing_cpu_ns": spread(&record.listing_cpu),
         "completions_per_tick": ratio(counters.completions, counters.ticks),
         "longest_tick": {
             "began_ms": record.longest.began_ns / 1_000_000,
