@@ -1,5 +1,6 @@
 //! The arguments of `ringmq bench`, named as in emqtt-bench and mqttx bench where they have them.
 
+use super::dial::DialArgs;
 use clap::{ArgAction, Args, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ Examples:
   ringmq bench sub -c 10 -t 'dev/+/up' -q 1             and others count and check
   ringmq bench storm --subs 5000 -r 2000                nothing is lost while everybody reconnects
   ringmq bench p2p -r 20000 -q 1 --html report.html     with a page to look at
+  ringmq bench conn -c 5000 --ssl --cafile ca.pem       handshakes of TLS, and what idle connections cost
+  ringmq bench p2p --ws --ssl --insecure                WebSocket in TLS, whatever the certificate
 
 Exit codes: 0 all checks held; 1 something acknowledged was lost, or a message came twice at QoS 2, out of order,
 changed or to the wrong client, or a connection ended that should not have; 2 it could not be set up.";
@@ -67,9 +70,9 @@ pub struct BenchArgs {
     /// A broker, with or without a port; clients are spread over all that are named.
     #[arg(short = 'h', long, value_name = "HOST[:PORT]", value_delimiter = ',', default_value = "127.0.0.1")]
     pub host: Vec<String>,
-    /// The port of those without one.
-    #[arg(short = 'p', long, default_value_t = 1883)]
-    pub port: u16,
+    /// The port of those without one [1883; TLS 8883, WebSocket 8083, in TLS 8084].
+    #[arg(short = 'p', long)]
+    pub port: Option<u16>,
     /// Clients; in scenarios with two sides: those of the side that is many.
     #[arg(short = 'c', long, visible_alias = "clients", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub count: Option<u32>,
@@ -200,6 +203,15 @@ pub struct BenchArgs {
     /// Threads of the broker that `million` starts.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub shards: u16,
+    /// The certificate of the broker that `million` starts, with TLS.
+    #[arg(long, value_name = "FILE", requires = "broker_key")]
+    pub broker_cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "broker_cert")]
+    pub broker_key: Option<PathBuf>,
+    /// TLS and WebSocket.
+    #[command(flatten)]
+    pub dial: DialArgs,
 }
 
 impl BenchArgs {

@@ -8,6 +8,9 @@ use super::tally::{Cause, Causes, Fates, Latencies, Route, Span, Tally};
 use crate::codec::Publish;
 use crate::map::Map;
 
+/// Causes of errors that are told apart; the broker chooses the words of some.
+const CAUSES_MAX: usize = 64;
+
 /// See the module. Time comes from the worker.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -34,7 +37,8 @@ pub struct Book {
 impl Book {
     /// Notes an error.
     pub fn note(&mut self, cause: Cause) {
-        *self.causes.entry(cause).or_default() += 1;
+        let known = self.causes.len() < CAUSES_MAX || self.causes.contains_key(&cause);
+        *self.causes.entry(if known { cause } else { Cause::Other }).or_default() += 1;
     }
 
     /// Notes a latency from `since_ns` to now, while measuring.

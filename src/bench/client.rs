@@ -1,10 +1,10 @@
 //! The client's side of MQTT, without I/O: bytes in by [`Client::handle_bytes`], bytes out in [`Client::out`].
 //!
 //! ```text
-//!   Offline ──► Connecting ──► Greeting ──► Subscribing ──► Online
-//!      ▲         (TCP)         (CONNACK)     (SUBACK)         │
-//!      │                                                      ▼
-//!      └───────────── Closing (until the driver is done) ◄────┘ and from each of the others
+//!   Offline ──► Connecting ──► Wrapping ──► Greeting ──► Subscribing ──► Online
+//!      ▲         (TCP)       (TLS, WebSocket) (CONNACK)   (SUBACK)         │
+//!      │                                                                   ▼
+//!      └────────────────── Closing (until the driver is done) ◄────────────┘ and from each of the others
 //! ```
 //!
 //! An idle subscriber has no heap memory; what a publisher needs is behind [`Client::work`].
@@ -13,6 +13,7 @@ use super::book::Book;
 use super::plan::{Flow, Kind, Pace, Plan};
 use super::stamp::Stamp;
 use super::tally::{Cause, Span};
+use super::worker::Wrap;
 use crate::codec::{
     Ack, AckKind, ConnAck, Connect, Disconnect, Filters, Framed, Packet, PacketId, Properties, Property,
     PropertyBuf, Publish, PublishOut, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
@@ -39,6 +40,8 @@ pub enum State {
     Offline,
     /// The TCP connection is being made.
     Connecting,
+    /// TLS or WebSocket is being agreed upon.
+    Wrapping,
     /// CONNECT was sent.
     Greeting,
     /// SUBSCRIBE was sent.
@@ -82,6 +85,8 @@ pub struct Client {
     pub out: Vec<u8>,
     /// The begin of a packet.
     pending: Vec<u8>,
+    /// TLS and WebSocket, where there are such.
+    pub wrap: Option<Box<Wrap>>,
     /// For publishers, and for receivers of QoS 2.
     pub work: Option<Box<Work>>,
 }
@@ -206,6 +211,7 @@ impl Client {
             began_ns: 0,
             out: Vec::new(),
             pending: Vec::new(),
+            wrap: None,
             work: needs_work.then(|| Box::new(Work { next_id: 1, ..Work::default() })),
         }
     }
@@ -215,9 +221,15 @@ impl Client {
         (self.out, self.pending) = (Vec::new(), Vec::new());
         (self.conn, self.state) = (NO_CONN, State::Offline);
         (self.sending, self.pinging) = (false, false);
+        self.wrap = None;
         if let Some(work) = &mut self.work {
             work.unsent = (0, 0);
         }
+    }
+
+    /// There is something to send.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.wrap.as_ref().is_some_and(|wrap| wrap.has_output())
     }
 
     /// Writes CONNECT.
@@ -284,13 +296,13 @@ impl Client {
     }
 
     fn handle_packets(&mut self, plan: &Plan, book: &mut Book, bytes: &[u8]) -> Result<usize, Cause> {
-        let mut at = 0;
-        while let Framed::Packet { total, .. } = frame(&bytes[at..], PACKET_BYTES_MAX).map_err(broken)? {
-            let packet = decode(plan.version, &bytes[at..at + total]).map_err(broken)?;
+        let mut rest = bytes;
+        while let Framed::Packet { total, .. } = frame(rest, PACKET_BYTES_MAX).map_err(|e| broken(e, rest))? {
+            let packet = decode(plan.version, &rest[..total]).map_err(|e| broken(e, rest))?;
             self.handle_packet(plan, book, &packet)?;
-            at += total;
+            rest = &rest[total..];
         }
-        Ok(at)
+        Ok(bytes.len() - rest.len())
     }
 
     fn handle_packet(&mut self, plan: &Plan, book: &mut Book, packet: &Packet<'_>) -> Result<(), Cause> {
@@ -532,6 +544,13 @@ fn fan(plan: &Plan, group: u8) -> u64 {
     flow.map_or(0, |flow| u64::from(flow.fan()))
 }
 
-fn broken(error: crate::codec::DecodeError) -> Cause {
-    Cause::Protocol(error.expected)
+/// What came in place of a packet. Who speaks to a port of another kind is told so.
+fn broken(error: crate::codec::DecodeError, bytes: &[u8]) -> Cause {
+    let error = match bytes {
+        // An alert, for CONNECT is no handshake.
+        [21, 3, ..] => "expected MQTT, got a record of TLS: is it a port for --ssl?".to_owned(),
+        [b'H', b'T', b'T', b'P', b'/', ..] => "expected MQTT, got HTTP: is it a port for --ws?".to_owned(),
+        _ => error.to_string(),
+    };
+    Cause::Told(format!("protocol: {error}").into())
 }

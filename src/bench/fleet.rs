@@ -173,7 +173,7 @@ impl Fleet {
     pub fn causes(&self) -> Causes {
         let mut sum = Causes::default();
         for (cause, count) in self.causes.iter().flatten() {
-            *sum.entry(*cause).or_default() += count;
+            *sum.entry(cause.clone()).or_default() += count;
         }
         sum
     }

@@ -60,7 +60,8 @@ impl Broker {
         let clients = args.subs.or(args.count).unwrap_or(1_000_000);
         let room = format!("broker.max_connections={}", clients / 4 * 5 + ROOM_MIN);
         let mut child = std::process::Command::new(program)
-            .args(["--mqtt", "127.0.0.1:0", "--http", "off", "--log", "debug", "--shards", &shards])
+            .args(Broker::listener(args)?)
+            .args(["--http", "off", "--log", "debug", "--shards", &shards])
             .args(["--io", &args.io, "--set", &room])
             .args([
                 "--set",
@@ -103,6 +104,30 @@ impl Broker {
         }
         let _ = child.wait();
         Err(fault(&seen.trim_end()))
+    }
+
+    /// The words that give it the one listener that the clients speak to.
+    fn listener(args: &BenchArgs) -> Result<Vec<String>, String> {
+        let kind = args.dial.kind();
+        let mut words = vec![format!("kind={}", kind.kind()), "bind=127.0.0.1:0".to_owned()];
+        match (&args.broker_cert, &args.broker_key) {
+            (Some(certificate), Some(key)) if kind.has_tls() => {
+                words.push(format!("certificate={}", certificate.display()));
+                words.push(format!("key={}", key.display()));
+            }
+            (None, None) if kind.has_tls() => {
+                return Err("million: expected --broker-cert and --broker-key, for the broker that it starts with TLS".to_owned());
+            }
+            (None, None) => {}
+            _ => return Err("--broker-cert: only with TLS (--ssl)".to_owned()),
+        }
+        if kind.has_websocket() {
+            words.push(format!("path={}", args.dial.path));
+        }
+        Ok(words
+            .into_iter()
+            .flat_map(|word| ["--set".to_owned(), format!("listeners.bench.{word}")])
+            .collect())
     }
 
     /// Where it serves MQTT.

@@ -7,6 +7,7 @@ use super::args::{BenchArgs, Until};
 use super::stamp::{STAMP_BYTES, Stamp, digest};
 use crate::codec::Version;
 use crate::message::QoS;
+use crate::transport::DialLayers;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -128,6 +129,10 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// Where clients connect to, in turn.
     pub targets: Vec<SocketAddr>,
+    /// TLS and WebSocket to each of them; none: MQTT on the socket itself.
+    pub layers: Vec<DialLayers>,
+    /// Sessions of TLS are resumed.
+    pub tls_resume: bool,
     /// Where from, in turn; none: the kernel chooses.
     pub sources: Vec<IpAddr>,
     /// The number of this run.
@@ -190,6 +195,11 @@ impl Plan {
             Some(flow) if flow.kind == Kind::Pair => (at % flow.subs.len() as u32) % self.threads,
             _ => at % self.threads,
         }
+    }
+
+    /// TLS and WebSocket of a client.
+    pub fn layers_of(&self, client: u32) -> Option<&DialLayers> {
+        self.layers.get(client as usize % self.targets.len())
     }
 
     /// The number that templates show.

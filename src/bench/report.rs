@@ -1,6 +1,7 @@
 //! The report: as text, as JSON.
 
 use super::args::BenchArgs;
+use super::dial::Protocol;
 use super::plan::{Pace, Plan};
 use super::run::Outcome;
 use super::tally::Span;
@@ -16,13 +17,14 @@ pub type Line = (String, f64, &'static str);
 
 /// What the broker and the load cost.
 pub fn costs(outcome: &Outcome) -> Vec<Line> {
-    let Some((before, after)) = outcome.broker else { return Vec::new() };
+    let Some((before, after)) = outcome.broker else { return outcome.connect_costs.clone() };
     let messages = (outcome.window.received.max(outcome.window.published)) as f64;
     let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns) as f64;
     let mut lines = vec![("broker CPU".to_owned(), 100.0 * after.cores_since(&before), "% of a core")];
     if messages > 0.0 {
         lines.push(("broker CPU per message".to_owned(), cpu_ns / 1000.0 / messages, "us"));
     }
+    lines.extend(outcome.connect_costs.iter().cloned());
     lines.push(("broker memory".to_owned(), after.rss_kib as f64, "KiB"));
     lines.push(("broker memory, peak".to_owned(), after.peak_kib as f64, "KiB"));
     lines
@@ -75,6 +77,7 @@ pub fn checks(outcome: &Outcome) -> Vec<(&'static str, u64)> {
         ("lost connections", total.disconnects),
         ("PINGREQ", total.pings),
         ("PINGRESP", total.pongs),
+        ("TLS sessions resumed", total.tls_resumed),
         ("window stalls", total.stalls),
         ("sent more than 2 ms late", total.lagging),
     ]
@@ -120,7 +123,12 @@ pub fn title(args: &BenchArgs, plan: &Plan) -> String {
             args.message.as_ref().map_or_else(|| format!("{} bytes", args.size), |_| "a template".into()),
         );
     }
-    parts.push(format!("MQTT {}", args.version));
+    parts.push(match args.dial.kind() {
+        Protocol::Mqtt => format!("MQTT {}", args.version),
+        Protocol::Mqtts => format!("MQTT {} in TLS", args.version),
+        Protocol::Ws => format!("MQTT {} in WebSocket", args.version),
+        Protocol::Wss => format!("MQTT {} in WebSocket in TLS", args.version),
+    });
     parts.join(", ")
 }
 
@@ -212,6 +220,7 @@ pub fn to_json(title: &str, args: &BenchArgs, plan: &Plan, outcome: &Outcome) ->
     json!({
         "title": title,
         "scenario": format!("{:?}", args.scenario).to_lowercase(),
+        "transport": args.dial.kind().kind(),
         "version": env!("CARGO_PKG_VERSION"),
         "clients": plan.clients(),
         "seconds": outcome.window_s,

@@ -7,13 +7,19 @@ use super::million;
 use super::plan::{Kind, Plan};
 use super::report::Line;
 use super::tally::{Causes, Latencies, Tally};
-use super::usage::Usage;
+use super::usage::{Process, Usage};
 use super::worker::Command;
 use crate::io::Close;
 use crate::message::QoS;
 
+/// How the fault begins that an option can mend.
+const UNKNOWN_AUTHORITY: &str = "TLS: expected a certificate by an authority";
 /// Seconds between the last SUBACK and the first message: time for routes to get around.
 const SETTLE_S: f64 = 0.3;
+
+/// Seconds after which connects are given up when none of them has succeeded and this many have failed.
+const HOPELESS_S: f64 = 3.0;
+const HOPELESS_FAILURES: u64 = 4;
 
 /// What a run found.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// Broker at the begin and the end of what was measured.
     pub broker: Option<(Usage, Usage)>,
+    /// What connections cost.
+    pub connect_costs: Vec<Line>,
     /// What was lost.
     pub verdict: Verdict,
     /// The user ended it.
@@ -52,7 +60,13 @@ pub fn run(args: &BenchArgs, mut fleet: Fleet, own: Option<&million::Broker>) ->
     if let Err(line) = run.phases(&mut fleet) {
         fleet.finish();
         let mut lines = vec![line];
-        lines.extend(fleet.causes().iter().map(|(cause, count)| format!("{count} x {cause}")));
+        let causes = fleet.causes();
+        lines.extend(causes.iter().map(|(cause, count)| format!("{count} x {cause}")));
+        if causes.keys().any(|cause| cause.to_string().starts_with(UNKNOWN_AUTHORITY)) {
+            lines.push(
+                "--cafile names the file of its authority, --insecure takes any certificate".to_owned(),
+            );
+        }
         return Err(lines.join("\n  "));
     }
     Ok(run.end(fleet))
@@ -76,6 +90,10 @@ pub struct Run<'a> {
     pub window: Option<(Tally, f64)>,
     /// See [`Outcome`].
     pub broker: Option<(Usage, Usage)>,
+    /// The broker and the generator before the first connect.
+    unconnected: (Option<Usage>, Option<Usage>),
+    /// See [`Outcome`].
+    connect_costs: Vec<Line>,
 }
 
 impl Run<'_> {
@@ -89,6 +107,8 @@ impl Run<'_> {
             shortfalls: Vec::new(),
             window: None,
             broker: None,
+            unconnected: (None, None),
+            connect_costs: Vec::new(),
         }
     }
 
@@ -99,6 +119,7 @@ impl Run<'_> {
             Scenario::Conn => {
                 self.connect_all(fleet)?;
                 self.measure(fleet, |_| false);
+                self.weigh_connections(fleet);
                 return Ok(());
             }
             _ => self.connect_all(fleet)?,
@@ -140,10 +161,34 @@ impl Run<'_> {
 
     /// Connects all groups, one after the other.
     pub fn connect_all(&mut self, fleet: &mut Fleet) -> Result<(), String> {
+        self.unconnected = (fleet.broker_usage(), Process::own().usage());
         for group in 0..fleet.plan.groups.len() {
             self.connect(fleet, group)?;
         }
+        if let (Some(before), Some(now)) = (self.unconnected.0, fleet.broker_usage()) {
+            let cpu_us = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e3;
+            let each = cpu_us / self.connects.0.max(1) as f64;
+            self.connect_costs.push(("broker CPU per connect".to_owned(), each, "us"));
+        }
         Ok(())
+    }
+
+    /// What memory idle connections take at both ends.
+    fn weigh_connections(&mut self, fleet: &Fleet) {
+        let clients = f64::from(fleet.plan.clients());
+        let now = (fleet.broker_usage(), Process::own().usage());
+        for (name, before, now) in
+            [("broker", self.unconnected.0, now.0), ("generator", self.unconnected.1, now.1)]
+        {
+            if let (Some(before), Some(now)) = (before, now) {
+                let bytes = now.rss_kib.saturating_sub(before.rss_kib) as f64 * 1024.0;
+                self.connect_costs.push((
+                    format!("{name} memory, growth per client"),
+                    bytes / clients,
+                    "bytes",
+                ));
+            }
+        }
     }
 
     /// Connects a group, waits until all of it is ready, and returns the seconds that it took.
@@ -161,14 +206,22 @@ impl Run<'_> {
             if subscribes { new.subscribed } else { new.connected }
         };
         let patience_s = f64::from(self.args.connect_timeout) + 1.0;
-        let waited = fleet.wait_for(patience_s, |tally| ready(tally) >= clients, ready);
+        let one_try = self.args.no_reconnect;
+        let hopeless = move |tally: &Tally| {
+            let failed = tally.since(&before).connect_failed;
+            let none = ready(tally) == 0 && failed >= HOPELESS_FAILURES.min(clients);
+            (one_try && ready(tally) + failed >= clients)
+                || (none && began.elapsed().as_secs_f64() >= HOPELESS_S)
+        };
+        let done = move |tally: &Tally| ready(tally) >= clients || hopeless(tally);
+        let waited = fleet.wait_for(patience_s, done, ready);
         let seconds = began.elapsed().as_secs_f64();
         let (tally, _) = fleet.snapshot();
         let came = ready(&tally);
         self.connects.0 += tally.since(&before).connected;
         self.connects.1 += seconds;
         match waited {
-            Waited::Done => Ok(seconds),
+            Waited::Done if came >= clients => Ok(seconds),
             _ => Err(format!("{came} of {clients} clients are ready after {seconds:.1} s")),
         }
     }
@@ -305,6 +358,7 @@ impl Run<'_> {
             latencies: std::mem::take(&mut fleet.latencies),
             rows: std::mem::take(&mut fleet.rows),
             broker: self.broker,
+            connect_costs: self.connect_costs,
             verdict,
             stopped: fleet.stopped,
             driver: std::mem::take(&mut fleet.driver),

@@ -33,10 +33,16 @@ pub fn plan(args: &BenchArgs) -> Result<Plan, String> {
     if args.plain && args.scenario != Scenario::Pub {
         return Err("--plain: only for `pub`; other scenarios check what they deliver".to_owned());
     }
+    if args.broker_cert.is_some() && args.scenario != Scenario::Million {
+        return Err("--broker-cert: only for `million`, which starts a broker".to_owned());
+    }
+    let hosts = hosts(args);
     let mut plan = Plan {
         groups: Vec::new(),
         flows: Vec::new(),
-        targets: targets(args)?,
+        targets: targets(&hosts)?,
+        layers: args.dial.layers(&hosts)?,
+        tls_resume: args.dial.tls_resume,
         sources: Vec::new(),
         run,
         start: Instant::now(),
@@ -73,20 +79,24 @@ pub fn plan(args: &BenchArgs) -> Result<Plan, String> {
     Ok(plan)
 }
 
-fn targets(args: &BenchArgs) -> Result<Vec<SocketAddr>, String> {
+/// The brokers, each with its port.
+fn hosts(args: &BenchArgs) -> Vec<String> {
+    let port = args.port.unwrap_or_else(|| args.dial.kind().port());
+    let with_port = |host: &String| match host.rsplit_once(':') {
+        // A bare IPv6 address has colons of its own.
+        Some((name, port)) if port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) => {
+            host.clone()
+        }
+        _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
+        _ => format!("{host}:{port}"),
+    };
+    args.host.iter().map(with_port).collect()
+}
+
+fn targets(hosts: &[String]) -> Result<Vec<SocketAddr>, String> {
     let mut all = Vec::new();
-    for host in &args.host {
-        let with_port = match host.rsplit_once(':') {
-            // A bare IPv6 address has colons of its own.
-            Some((name, port))
-                if port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) =>
-            {
-                host.clone()
-            }
-            _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{}", args.port),
-            _ => format!("{host}:{}", args.port),
-        };
-        let found = with_port.to_socket_addrs().map_err(|e| format!("--host {host}: {e}"))?.next();
+    for host in hosts {
+        let found = host.to_socket_addrs().map_err(|e| format!("--host {host}: {e}"))?.next();
         all.push(found.ok_or_else(|| format!("--host {host}: no address"))?);
     }
     Ok(all)

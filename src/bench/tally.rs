@@ -5,6 +5,7 @@ use crate::map::Map;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! tally {
     ($($name:ident $doc:literal,)*) => {
@@ -65,12 +66,15 @@ tally! {
     foreign "Received messages that this run did not send.",
     stalls "Times that a closed loop gave up waiting for deliveries.",
     lagging "Messages that an open loop sent more than 2 ms late, because of the generator or a full window.",
-    bytes_in "Bytes received.",
-    bytes_out "Bytes sent.",
+    bytes_in "Bytes of MQTT received.",
+    bytes_out "Bytes of MQTT sent.",
+    wire_in "Bytes received from sockets: of TLS and WebSocket, where there are such.",
+    wire_out "Bytes given to sockets.",
+    tls_resumed "Handshakes of TLS that resumed a session.",
 }
 
 /// Why something failed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Cause {
     /// The connection was not made: errno.
     Connect(i32),
@@ -84,28 +88,34 @@ pub enum Cause {
     Disconnect(u8),
     /// The broker closed the connection.
     Closed(&'static str),
-    /// The socket failed: errno.
-    Socket(i32),
+    /// The socket failed: errno, and when.
+    Socket(i32, &'static str),
     /// Something did not come in time.
     Timeout(&'static str),
     /// The broker broke the protocol.
     Protocol(&'static str),
+    /// Something else than was expected came: both in words.
+    Told(Arc<str>),
+    /// There are more causes than are told apart.
+    Other,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = |code: u8| crate::codec::ReasonCode(code);
         let error = |errno: i32| std::io::Error::from_raw_os_error(errno);
-        match *self {
-            Cause::Connect(errno) => write!(f, "connect: {}", error(errno)),
-            Cause::ConnAck(reason) => write!(f, "CONNACK: {}", code(reason)),
-            Cause::SubAck(reason) => write!(f, "SUBACK: {}", code(reason)),
-            Cause::Publish(reason) => write!(f, "publish refused: {}", code(reason)),
-            Cause::Disconnect(reason) => write!(f, "DISCONNECT: {}", code(reason)),
+        match self {
+            Cause::Connect(errno) => write!(f, "connect: {}", error(*errno)),
+            Cause::ConnAck(reason) => write!(f, "CONNACK: {}", code(*reason)),
+            Cause::SubAck(reason) => write!(f, "SUBACK: {}", code(*reason)),
+            Cause::Publish(reason) => write!(f, "publish refused: {}", code(*reason)),
+            Cause::Disconnect(reason) => write!(f, "DISCONNECT: {}", code(*reason)),
             Cause::Closed(when) => write!(f, "closed by the broker {when}"),
-            Cause::Socket(errno) => write!(f, "connection: {}", error(errno)),
+            Cause::Socket(errno, when) => write!(f, "connection, {when}: {}", error(*errno)),
             Cause::Timeout(what) => write!(f, "no {what} in time"),
             Cause::Protocol(what) => write!(f, "protocol: {what}"),
+            Cause::Told(what) => f.write_str(what),
+            Cause::Other => f.write_str("others, of more kinds than are told apart"),
         }
     }
 }
@@ -119,6 +129,8 @@ pub type Causes = BTreeMap<Cause, u64>;
 pub enum Span {
     /// From the begin of a connect to its CONNACK.
     Connect,
+    /// From the TCP connection to where TLS and WebSocket are ready for CONNECT; a part of the connect.
+    Handshake,
     /// From a publish to its PUBACK or PUBCOMP.
     Ack,
     /// From a publish to each delivery.
@@ -130,12 +142,13 @@ pub enum Span {
 
 impl Span {
     /// All of them, each at the index of its value.
-    pub const ALL: [Span; 4] = [Span::Connect, Span::Ack, Span::Delivery, Span::Lag];
+    pub const ALL: [Span; 5] = [Span::Connect, Span::Handshake, Span::Ack, Span::Delivery, Span::Lag];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Span::Connect => "connect",
+            Span::Handshake => "handshake",
             Span::Ack => "publish_to_ack",
             Span::Delivery => "publish_to_delivery",
             Span::Lag => "generator_lag",
@@ -148,7 +161,7 @@ const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 /// A histogram of nanoseconds for each span.
 #[derive(Clone, Debug)]
-pub struct Latencies([Histogram<u64>; 4]);
+pub struct Latencies([Histogram<u64>; 5]);
 
 impl Default for Latencies {
     fn default() -> Latencies {
@@ -158,7 +171,7 @@ impl Default for Latencies {
             histogram.auto(true);
             histogram
         };
-        Latencies([empty(), empty(), empty(), empty()])
+        Latencies(std::array::from_fn(|_| empty()))
     }
 }
 

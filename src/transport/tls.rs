@@ -222,15 +222,18 @@ impl Tls {
         }
     }
 
-    /// Takes the alert that rustls has for the peer. With what is left of the same bytes, for it keeps count of them.
+    /// Takes the alert that rustls has for the peer, and what it had to say before. With what is left of the same
+    /// bytes, for it keeps count of them; not one of them is looked at while it wants to write.
     fn say_alert(&mut self, rest: &mut [u8]) {
         self.failed = true;
         let mut nothing = Vec::new();
-        let _ = match &mut self.end {
-            End::Fresh(_) => (0, Next::Nothing),
-            End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
-            End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
-        };
+        while self.end.state().is_some_and(CommonState::wants_write) {
+            let _ = match &mut self.end {
+                End::Fresh(_) => (0, Next::Nothing),
+                End::Server(tls, _) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
+                End::Client(tls) => take(tls.process_tls_records(rest), &mut self.reply, &mut nothing),
+            };
+        }
     }
 
     /// Appends the records that carry these bytes; at the `end` with a close_notify.

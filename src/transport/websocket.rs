@@ -172,7 +172,7 @@ impl WebSocket {
             },
             End::Client(masks) => {
                 if let Err(text) = masks.read_answer(&part) {
-                    return Err(self.give_up(text));
+                    return Err(self.give_up(format!("WebSocket: {text}")));
                 }
             }
         }

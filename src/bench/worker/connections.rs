@@ -1,5 +1,6 @@
 //! Connecting, losing and leaving.
 
+use super::wrapped::{end, seal};
 use super::{CONNECTS_PER_TURN, NOBODY, RECONNECT_MS, Worker};
 use crate::bench::client::State;
 use crate::bench::tally::Cause;
@@ -72,10 +73,15 @@ impl Worker {
 
     /// Ends a connection that should have gone on.
     pub(super) fn lose(&mut self, at: u32, cause: Cause) {
+        self.lose_by(at, cause, Close::Now);
+    }
+
+    /// The same, with what is still to be sent.
+    pub(super) fn lose_by(&mut self, at: u32, cause: Cause, how: Close) {
         let client = &mut self.clients[at as usize];
         match client.state {
             State::Offline | State::Closing => return,
-            State::Connecting | State::Greeting => self.book.tally.connect_failed += 1,
+            State::Connecting | State::Wrapping | State::Greeting => self.book.tally.connect_failed += 1,
             State::Subscribing | State::Online => {
                 self.book.tally.disconnects += 1;
                 self.book.tally.online -= 1;
@@ -83,7 +89,7 @@ impl Worker {
         }
         self.connecting -= u32::from(client.state != State::Online);
         client.state = State::Closing;
-        self.io.close(client.conn, Close::Now);
+        self.io.close(client.conn, how);
         self.book.note(cause);
     }
 
@@ -94,17 +100,21 @@ impl Worker {
         client.again = false;
         match client.state {
             State::Offline | State::Closing => return,
-            State::Connecting | State::Greeting => {}
+            State::Connecting | State::Wrapping | State::Greeting => {}
             State::Subscribing | State::Online => self.book.tally.online -= 1,
         }
         if how == Close::Flush && client.state == State::Online && !client.sending {
             client.leave(&self.plan, finishing);
             client.sending = true;
             self.book.tally.bytes_out += client.out.len() as u64;
-            self.io.send(client.conn, std::mem::take(&mut client.out));
+            end(client);
+            let wire = seal(client, &mut self.wrapping, true);
+            self.book.tally.wire_out += wire.len() as u64;
+            self.io.send(client.conn, wire);
         }
         self.connecting -= u32::from(client.state != State::Online);
-        let how = if client.state == State::Connecting { Close::Now } else { how };
+        let connecting = matches!(client.state, State::Connecting | State::Wrapping);
+        let how = if connecting { Close::Now } else { how };
         client.state = State::Closing;
         self.io.close(client.conn, how);
     }

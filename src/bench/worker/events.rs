@@ -5,6 +5,7 @@ use crate::bench::client::State;
 use crate::bench::tally::Cause;
 use crate::io::{Conn, Event, Io, Read, ReadEnd};
 use crate::limits::READ_CREDIT_BYTES;
+use crate::transport::Layer;
 
 impl Worker {
     pub(super) fn handle_event(&mut self, event: Event<()>) {
@@ -46,11 +47,15 @@ impl Worker {
         if let Some(errno) = error {
             return self.lose(at, Cause::Connect(errno));
         }
-        let client = &mut self.clients[at as usize];
+        let client = &self.clients[at as usize];
         if client.state != State::Connecting {
             return;
         }
-        client.greet(&self.plan);
+        match self.wrap(at) {
+            Ok(true) => {}
+            Ok(false) => self.clients[at as usize].greet(&self.plan),
+            Err(fault) => return self.lose(at, Cause::Told(fault.text.into())),
+        }
         self.arm(at);
         self.soil(at);
     }
@@ -70,6 +75,19 @@ impl Worker {
 
     pub(super) fn handle_data(&mut self, at: u32, bytes: &[u8]) {
         self.read_clock();
+        let client = &mut self.clients[at as usize];
+        if client.state == State::Closing {
+            return;
+        }
+        self.book.tally.wire_in += bytes.len() as u64;
+        if client.wrap.is_some() {
+            return self.handle_wrapped(at, bytes);
+        }
+        self.handle_plain(at, bytes);
+    }
+
+    /// Bytes of MQTT came.
+    pub(super) fn handle_plain(&mut self, at: u32, bytes: &[u8]) {
         let client = &mut self.clients[at as usize];
         if client.state == State::Closing {
             return;
@@ -98,11 +116,20 @@ impl Worker {
     pub(super) fn handle_read_ended(&mut self, at: u32, why: ReadEnd) {
         match why {
             ReadEnd::Credit => self.arm(at),
-            ReadEnd::Err(errno) => self.lose(at, Cause::Socket(errno)),
-            ReadEnd::Eof => {
-                let online = self.clients[at as usize].state == State::Online;
-                self.lose(at, Cause::Closed(if online { "while connected" } else { "before it was ready" }));
-            }
+            ReadEnd::Err(errno) => self.lose(at, Cause::Socket(errno, self.when(at))),
+            ReadEnd::Eof => self.lose(at, Cause::Closed(self.when(at))),
+        }
+    }
+
+    /// What a client is about.
+    fn when(&self, at: u32) -> &'static str {
+        let client = &self.clients[at as usize];
+        let wrapping = client.wrap.as_ref().and_then(|wrap| wrap.expects());
+        match (client.state, wrapping) {
+            (State::Online, _) => "while connected",
+            (State::Wrapping, Some(Layer::Tls)) => "during the TLS handshake",
+            (State::Wrapping, _) => "in place of an answer of WebSocket",
+            _ => "before it was ready",
         }
     }
 
@@ -113,9 +140,11 @@ impl Worker {
             return;
         }
         if let Some(errno) = error {
-            return self.lose(at, Cause::Socket(errno));
+            return self.lose(at, Cause::Socket(errno, self.when(at)));
         }
-        if client.out.capacity() == 0 && !self.plan.groups[usize::from(client.group)].idle {
+        if client.wrap.is_some() {
+            self.wrapping.put(buffer);
+        } else if client.out.capacity() == 0 && !self.plan.groups[usize::from(client.group)].idle {
             client.out = buffer;
         }
         if let Some(work) = &mut client.work {

@@ -7,6 +7,9 @@ mod connections;
 mod events;
 mod output;
 mod timers;
+mod wrapped;
+
+pub use wrapped::Wrap;
 
 use super::book::Book;
 use super::client::{Client, State};
@@ -19,6 +22,7 @@ use crate::time::Moment;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use wrapped::Wrapping;
 
 /// No client.
 const NOBODY: u32 = u32::MAX;
@@ -109,6 +113,7 @@ pub struct Worker {
     /// Connects are or were under way, and no update has told that none is.
     ramping: bool,
     dirty: Vec<u32>,
+    wrapping: Wrapping,
     pings: Option<PingRound>,
     swept: u32,
     swept_ms: u64,
@@ -174,6 +179,7 @@ impl Worker {
             connecting: 0,
             ramping: false,
             dirty: Vec::new(),
+            wrapping: Wrapping::default(),
             pings: None,
             swept: 0,
             swept_ms: 0,

@@ -1,5 +1,6 @@
 //! What is published and sent.
 
+use super::wrapped::seal;
 use super::{Command, Worker};
 use crate::bench::client::State;
 use crate::io::Io;
@@ -8,7 +9,7 @@ impl Worker {
     /// Puts a client on the list of those that have something to send.
     pub(super) fn soil(&mut self, at: u32) {
         let client = &mut self.clients[at as usize];
-        if !client.out.is_empty() && !client.sending && !client.dirty {
+        if !client.sending && !client.dirty && client.has_output() {
             client.dirty = true;
             self.dirty.push(at);
         }
@@ -18,15 +19,21 @@ impl Worker {
         for at in self.dirty.drain(..) {
             let client = &mut self.clients[at as usize];
             client.dirty = false;
-            if client.sending || client.out.is_empty() || client.state == State::Closing {
+            if client.sending || client.state == State::Closing || !client.has_output() {
                 continue;
             }
             if let Some(work) = &mut client.work {
                 work.hand_over();
             }
-            (client.sending, client.sent_ms) = (true, now_ms as u32);
             self.book.tally.bytes_out += client.out.len() as u64;
-            self.io.send(client.conn, std::mem::take(&mut client.out));
+            let idle = self.plan.groups[usize::from(client.group)].idle;
+            let wire = seal(client, &mut self.wrapping, idle);
+            if wire.is_empty() {
+                continue;
+            }
+            (client.sending, client.sent_ms) = (true, now_ms as u32);
+            self.book.tally.wire_out += wire.len() as u64;
+            self.io.send(client.conn, wire);
         }
     }
 

@@ -4,6 +4,7 @@ use super::{LATENCIES_MS, STALL_MS, SWEEP_MS, UPDATE_MS, Worker};
 use crate::bench::client::State;
 use crate::bench::plan::Pace;
 use crate::bench::tally::Cause;
+use crate::transport::Layer;
 
 impl Worker {
     pub(super) fn look_at_timers(&mut self, now_ms: u64) {
@@ -37,6 +38,10 @@ impl Worker {
         let what = match client.state {
             State::Offline | State::Closing => return,
             State::Connecting => "connection",
+            State::Wrapping => match client.wrap.as_ref().and_then(|wrap| wrap.expects()) {
+                Some(Layer::WebSocket) => "answer of a WebSocket",
+                _ => "end of the TLS handshake",
+            },
             State::Greeting => "CONNACK",
             State::Subscribing => "SUBACK",
             State::Online if client.pinging => {

@@ -231,6 +231,22 @@ fn a_client_shows_its_certificate_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_server_that_speaks_another_protocol_says_so() {
+    let authority = Authority::new("authority");
+    for version in [DialVersion::Tls12, DialVersion::Tls13] {
+        let [(server, _), ..] = kinds(&authority, version);
+        let files = DialFiles {
+            insecure: true,
+            alpn: vec![b"h2".to_vec()],
+            version: Some(version),
+            ..DialFiles::default()
+        };
+        let told = Ends::new(&server, &dial(&files, "localhost")).fault();
+        assert_eq!(told, "TLS: expected the server to go on, got the alert NoApplicationProtocol");
+    }
+}
+
+#[test]
 fn sessions_are_resumed_by_whoever_asks_for_it() {
     let authority = Authority::new("authority");
     let certificates = vec![authority.sign("a", &["localhost"], 1)];
