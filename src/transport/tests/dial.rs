@@ -297,9 +297,9 @@ fn an_answer_that_makes_no_websocket_is_described() {
     };
     assert_eq!(told(switching, &|all| all), Ok(Fate::Open));
     for (name, expected) in [
-        ("Upgrade", "expected the header Upgrade: websocket, got ``"),
-        ("Connection", "expected the header Connection: Upgrade, got ``"),
-        ("Sec-WebSocket-Protocol", "expected the header Sec-WebSocket-Protocol: mqtt, got ``"),
+        ("Upgrade", "WebSocket: expected the header Upgrade: websocket, got ``"),
+        ("Connection", "WebSocket: expected the header Connection: Upgrade, got ``"),
+        ("Sec-WebSocket-Protocol", "WebSocket: expected the header Sec-WebSocket-Protocol: mqtt, got ``"),
     ] {
         assert_eq!(told(switching, &without(name)).unwrap_err(), expected);
     }
@@ -312,7 +312,7 @@ fn an_answer_that_makes_no_websocket_is_described() {
     let elsewhere = DialLayers { tls: None, websocket: Some(Arc::new(request("/other"))) };
     assert_eq!(
         Ends::new(&server, &elsewhere).fault(),
-        "expected HTTP status 101, which makes it a WebSocket, got 404 Not Found: expected the path /mqtt"
+        "WebSocket: expected HTTP status 101, which makes it a WebSocket, got 404 Not Found: expected the path /mqtt"
     );
 }
 
