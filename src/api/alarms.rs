@@ -63,7 +63,10 @@ fn wrong(shards: &[Box<Totals>], stops: bool) -> Vec<(&'static str, String)> {
         ("connections_full", format!("shard {} {text}", shard.shard))
     });
     let stopping = stops.then(|| ("stopping", "the broker is about to stop".to_owned()));
-    full.chain(stopping).collect()
+    // The store is one for all shards.
+    let store = shards.iter().find_map(|shard| shard.store_fault.as_ref());
+    let store = store.map(|why| ("store_read_only", format!("what is to be kept cannot be written: {why}")));
+    full.chain(store).chain(stopping).collect()
 }
 
 impl Book {

@@ -47,6 +47,8 @@ pub struct Totals {
     pub listeners: Vec<(u32, u32)>,
     /// Connections that it can still take.
     pub room: usize,
+    /// Why the store does not write, as far as the shard was told.
+    pub store_fault: Option<Box<str>>,
 }
 
 /// What became of a message.

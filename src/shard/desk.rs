@@ -270,6 +270,7 @@ impl<I: Io<Handover>> Shard<I> {
             gauges: self.gauges(),
             listeners: self.local.listeners(),
             room: self.io.room(),
+            store_fault: self.local.keeper.as_ref().and_then(|keeper| keeper.fault()),
             counters,
         })
     }

@@ -142,6 +142,14 @@ impl Keeper {
         }
     }
 
+    /// Why the store does not write.
+    pub fn fault(&self) -> Option<Box<str>> {
+        match self.link.state() {
+            State::Ok => None,
+            State::ReadOnly { why } => Some(why.clone()),
+        }
+    }
+
     /// Whether the shard may sleep as far as the store is concerned.
     pub fn is_quiet(&self) -> bool {
         self.link.is_quiet()
