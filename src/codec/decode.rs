@@ -14,6 +14,9 @@ use crate::message::QoS;
 /// Whatever the standard forbids within one packet, whichever side sends it; each with its reason code.
 #[inline]
 pub fn decode(version: Version, packet: &[u8]) -> Result<Packet<'_>, DecodeError> {
+    if let Some(ack) = short_ack(packet) {
+        return Ok(Packet::Ack(ack));
+    }
     let (first, header, body) = split(packet)?;
     let kind = PacketType::of_version(first, version)?;
     if kind != PacketType::Connect {
@@ -22,7 +25,7 @@ pub fn decode(version: Version, packet: &[u8]) -> Result<Packet<'_>, DecodeError
     match kind {
         PacketType::Connect => connect(header, body),
         PacketType::ConnAck => connack(version, body),
-        PacketType::Publish => publish(version, first, body).map(Packet::Publish),
+        PacketType::Publish => decode_publish(version, packet).map(Packet::Publish),
         PacketType::PubAck => ack(version, AckKind::PubAck, body),
         PacketType::PubRec => ack(version, AckKind::PubRec, body),
         PacketType::PubRel => ack(version, AckKind::PubRel, body),
@@ -36,6 +39,21 @@ pub fn decode(version: Version, packet: &[u8]) -> Result<Packet<'_>, DecodeError
         PacketType::Disconnect => disconnect(version, body),
         PacketType::Auth => auth(version, body),
     }
+}
+
+/// An acknowledgement that says nothing but the packet identifier, as nearly all do; the same in all versions.
+#[inline]
+fn short_ack(packet: &[u8]) -> Option<Ack<'static>> {
+    let &[first, 2, high, low] = packet else { return None };
+    let kind = match first {
+        0x40 => AckKind::PubAck,
+        0x50 => AckKind::PubRec,
+        0x62 => AckKind::PubRel,
+        0x70 => AckKind::PubComp,
+        _ => return None,
+    };
+    let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;
+    Some(Ack { kind, packet_id, code: ReasonCode::SUCCESS, properties: Properties::EMPTY })
 }
 
 /// [`decode`] for a packet that is known to be a PUBLISH.

@@ -201,9 +201,9 @@ impl Outgoing {
             && self.queue.is_empty()
             && self.known == self.inflight.len()
             && !self.is_gated(&delivery)
-            && self.may_send(delivery.seq, link, ctx)
+            && let Some(id) = self.may_send(delivery.seq, link, ctx)
         {
-            self.send(delivery, false, link, client, ctx);
+            self.send(delivery, id, false, link, client, ctx);
             return Offered::Taken;
         }
         let offered = self.enqueue(delivery, client, ctx);
@@ -292,8 +292,10 @@ impl Outgoing {
         delivery.seq > self.gate && delivery.qos == QoS::ExactlyOnce
     }
 
-    fn may_send(&self, seq: u64, link: &Link, ctx: &Ctx) -> bool {
-        self.used < link.window && link.has_room(ctx.options) && self.next_id(seq).is_some()
+    /// The identifier that the message at this place may be sent with now.
+    fn may_send(&self, seq: u64, link: &Link, ctx: &Ctx) -> Option<PacketId> {
+        let room = self.used < link.window && link.has_room(ctx.options);
+        self.next_id(seq).filter(|_| room)
     }
 
     /// The identifier for the message at this place; `None` when the first message in flight still has it, or
@@ -348,8 +350,15 @@ impl Outgoing {
         self.inflight.iter().filter(|f| f.delivery.is_none() && f.seq != 0).map(|f| f.seq)
     }
 
-    fn send(&mut self, delivery: Delivery, waited: bool, link: &mut Link, client: &str, ctx: &mut Ctx) {
-        let id = self.next_id(delivery.seq).expect("may_send found an identifier");
+    fn send(
+        &mut self,
+        delivery: Delivery,
+        id: PacketId,
+        waited: bool,
+        link: &mut Link,
+        client: &str,
+        ctx: &mut Ctx,
+    ) {
         let expires = delivery.message.view().head.expires;
         if delivery.again && expires <= ctx.now {
             ctx.counters.expired_messages += 1;
@@ -420,14 +429,14 @@ impl Outgoing {
         while self.known == self.inflight.len()
             && let Some(next) = self.queue.front()
             && !self.is_gated(next)
-            && self.may_send(next.seq, link, ctx)
+            && let Some(id) = self.may_send(next.seq, link, ctx)
         {
             let Some(delivery) = self.queue.pop_front() else { return };
             ctx.gauges.queued -= 1;
             self.queue_bytes -= delivery.message.bytes() as u64;
             let waited = self.waited > 0;
             self.waited = self.waited.saturating_sub(1);
-            self.send(delivery, waited, link, client, ctx);
+            self.send(delivery, id, waited, link, client, ctx);
         }
     }
 

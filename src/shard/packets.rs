@@ -5,10 +5,10 @@ use super::keep::{After, incoming_key, released_key};
 use super::sessions::End;
 use super::{Fault, Handover, Next, Shard};
 use crate::codec::{
-    Ack, AckKind, Disconnect, Framed, Packet, PacketId, PacketType, Properties, Property, PropertyBuf,
-    ReasonCode, Version,
+    Ack, AckKind, DecodeError, Disconnect, Framed, Packet, PacketId, PacketType, Properties, Property,
+    PropertyBuf, ReasonCode, Version,
 };
-use crate::codec::{decode, frame};
+use crate::codec::{decode, decode_publish, frame};
 use crate::io::{Close, Conn, Io};
 use crate::limits::{PENDING_KEEP_BYTES, TICK_READY_BYTES_MAX};
 use crate::session::Acked;
@@ -245,11 +245,14 @@ impl<I: Io<Handover>> Shard<I> {
             return Ok(Next::Wait);
         }
         c.last_packet = Near::new(now);
-        let packet = decode(c.link.version, bytes).map_err(|e| {
-            self.local.counters.decode_errors += 1;
-            Fault::of(&e)
-        })?;
-        if c.phase == Phase::Connecting {
+        let (version, connecting) = (c.link.version, c.phase == Phase::Connecting);
+        // By far the most frequent one, and smaller by itself than as one of all.
+        if bytes[0] >> 4 == PacketType::Publish as u8 && !connecting {
+            let p = decode_publish(version, bytes).map_err(|e| self.malformed(&e))?;
+            return self.handle_publish(conn, &p);
+        }
+        let packet = decode(version, bytes).map_err(|e| self.malformed(&e))?;
+        if connecting {
             if let Some(next) = self.continue_connect(conn, &packet, rest, behind) {
                 return next;
             }
@@ -259,7 +262,6 @@ impl<I: Io<Handover>> Shard<I> {
             };
         }
         match packet {
-            Packet::Publish(p) => self.handle_publish(conn, &p),
             Packet::Ack(a) => self.handle_ack(conn, &a),
             Packet::PingReq => {
                 Ok(self.after_announcements(conn, |link, ctx| link.push(&Packet::PingResp, ctx)))
@@ -271,10 +273,18 @@ impl<I: Io<Handover>> Shard<I> {
                 Err(Fault::new(ReasonCode::PROTOCOL_ERROR, "expected one CONNECT, got a second"))
             }
             Packet::Auth(auth) => self.handle_auth(conn, &auth),
+            // Told apart above.
+            Packet::Publish(p) => self.handle_publish(conn, &p),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => Err(
                 Fault::new(ReasonCode::PROTOCOL_ERROR, "expected a packet of a client, got one of a server"),
             ),
         }
+    }
+
+    #[cold]
+    fn malformed(&mut self, e: &DecodeError) -> Fault {
+        self.local.counters.decode_errors += 1;
+        Fault::of(e)
     }
 
     fn handle_ack(&mut self, conn: Conn, ack: &Ack) -> Result<Next, Fault> {

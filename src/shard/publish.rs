@@ -115,12 +115,10 @@ impl<I: Io<Handover>> Shard<I> {
         if most != 0 && properties > most {
             return Err(Fault::new(ReasonCode::QUOTA_EXCEEDED, properties_too_long(properties, most)));
         }
-        let levels = 1 + p.topic.bytes().filter(|b| *b == b'/').count();
-        if o.max_topic_levels != 0 && levels > o.max_topic_levels as usize {
+        if let Some(levels) = excess_levels(p.topic, o.max_topic_levels) {
             let text = format!("expected at most {} topic levels, got {levels}", o.max_topic_levels);
             return Err(Fault::new(ReasonCode::TOPIC_NAME_INVALID, text));
         }
-        debug_assert!(self.local.conns.get(conn).is_some());
         Ok(())
     }
 
@@ -557,8 +555,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// Publishes a message for the management thread; `None`: it has to wait.
     pub(super) fn try_asked(&mut self, message: &Message) -> Option<Published> {
         let (o, view) = (&self.local.options, message.view());
-        let levels = 1 + view.topic.bytes().filter(|b| *b == b'/').count();
-        if o.max_topic_levels != 0 && levels > o.max_topic_levels as usize {
+        if excess_levels(view.topic, o.max_topic_levels).is_some() {
             return Some(Published::Refused(ReasonCode::TOPIC_NAME_INVALID));
         }
         if view.head.qos > o.qos_max() {
@@ -577,6 +574,14 @@ impl<I: Io<Handover>> Shard<I> {
             Routed::Full => Some(Published::Refused(ReasonCode::QUOTA_EXCEEDED)),
         }
     }
+}
+
+/// How many levels a topic has, where these are more than it may have; 0 = any number.
+fn excess_levels(topic: &str, max: u16) -> Option<usize> {
+    // They are not counted where the topic is too short for so many.
+    let levels = |topic: &str| 1 + topic.bytes().filter(|b| *b == b'/').count();
+    let max = usize::from(max);
+    (max != 0 && topic.len() >= max).then(|| levels(topic)).filter(|levels| *levels > max)
 }
 
 /// The shards of a set.
