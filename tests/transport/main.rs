@@ -9,6 +9,7 @@ mod exchange;
 mod ground;
 mod limits;
 mod proxied;
+mod slow;
 
 use common::{Broker, Driver, Http};
 use ground::{Files, Way};
