@@ -385,6 +385,8 @@ const _: () = assert!(
 
 /// Acknowledgements of one connection that may wait for the disk; then it is read no further.
 pub const PENDING_ACKS_MAX: usize = 1_024;
+/// Bytes of a shard's own messages (wills) that wait until the store can write; further ones are lost and counted.
+pub const SHELF_BYTES_MAX: usize = 16 << 20;
 /// Entries of the rings between a shard and the store.
 pub const STORE_RING_ENTRIES: usize = 64;
 /// Bytes of changes above which the store takes no more before it has committed them.

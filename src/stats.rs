@@ -81,6 +81,7 @@ causes! {
     NoMember "no_member" "Its shared subscription had no member that could take it.",
     SessionEnded "session_ended" "It was queued for a session that ended.",
     RetainedFull "retained_full" "Not retained: the bound on retained messages was reached.",
+    StoreReadOnly "store_read_only" "Not kept: what is to be kept could not be written.",
     MemoryFull "memory_full" "QoS 0, and the broker held as much memory as it may.",
     OfflineQos0 "offline_qos0" "QoS 0, and the session was not connected.",
 }

@@ -1,6 +1,6 @@
 //! The disk of a broker: opens the store, gives each shard what it kept, and runs the store on a thread of its own.
 
-use crate::io::{DriverOptions, Waker};
+use crate::io::{DriverOptions, Waker, survive_large_files};
 use crate::map::Keyed;
 use crate::record::Day;
 use crate::shard;
@@ -44,6 +44,7 @@ impl Opened {
     /// # Errors
     /// One line: what is wrong, and what to do.
     pub fn open(folder: &Path) -> Result<Opened, String> {
+        survive_large_files();
         LogEngine::open(folder).map(Opened).map_err(|fault| fault.to_string())
     }
 

@@ -131,7 +131,7 @@ pub const KEYS: &[Key] = keys! {
     "mqtt.queue_full" mqtt.queue_full LIVE names!(QueueFull),
         "What happens to a QoS 1 or 2 message for a session whose queue is full. `drop_oldest` makes room, `reject` answers the publisher with 0x97 before anybody gets the message, `disconnect` closes the slow subscriber. QoS 0 is dropped. All are counted.";
     "mqtt.reject_wait_s" mqtt.reject_wait_s LIVE number("seconds", 0, 86_400),
-        "With `queue_full = \"reject\"`: how long a 3.x publisher, who cannot be told, waits for room before it is closed.";
+        "How long a 3.x client, who cannot be told, waits for room behind a full queue (`queue_full = \"reject\"`) or for a store that can be written, before it is closed.";
     "mqtt.max_awaiting_rel" mqtt.max_awaiting_rel ZONED number("messages", 1, 65_535),
         "QoS 2 messages from one client that wait for its PUBREL; 5.0 clients are told it as Receive Maximum, and it stays as it was told for as long as they are connected.";
     "mqtt.await_rel_timeout_s" mqtt.await_rel_timeout_s ZONED number("seconds", 1, SECONDS_MAX),

@@ -26,7 +26,7 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
-pub use host::{be_nice, disk_bytes};
+pub use host::{be_nice, disk_bytes, survive_large_files};
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
 pub use local::{LocalSocket, SOCKET_PATH_BYTES_MAX};

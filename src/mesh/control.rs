@@ -74,6 +74,25 @@ pub enum Control {
         /// Whether it would.
         may: bool,
     },
+    /// The target says whether a session that is kept there would be sent a message of QoS 1 or 2 to this topic. Asked
+    /// while the source's store takes nothing. Bounded by publishers, each of which waits for the answer.
+    KeepAsk {
+        /// Who waits on the source.
+        conn: Slot,
+        /// The source's name for the question.
+        number: u64,
+        /// The topic.
+        topic: Box<str>,
+    },
+    /// Whether one would. One for each [`Control::KeepAsk`].
+    KeepSaid {
+        /// Who waits on the target.
+        conn: Slot,
+        /// As it was asked.
+        number: u64,
+        /// Whether one would.
+        kept: bool,
+    },
     /// The target looks for retained messages. Bounded by the scans that a source may have open; a late one
     /// delays retained messages.
     ScanRequest(Box<ScanRequest>),

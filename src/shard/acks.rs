@@ -190,26 +190,8 @@ impl<I: Io<Handover>> Shard<I> {
         self.local.keeper.as_ref().is_some_and(|keeper| keeper.acks.contains_key(&conn))
     }
 
-    /// Lets the connections go on that waited until the store takes more.
-    pub(super) fn wake_clogged(&mut self) {
-        let Some(keeper) = &mut self.local.keeper else { return };
-        if !keeper.clogged.is_empty() && keeper.has_room() {
-            for conn in std::mem::take(&mut keeper.clogged) {
-                self.wake_slot(conn, |w| w == Wait::Acks);
-            }
-        }
-    }
-
-    /// Whether a connection has as many acknowledgements that wait as it may, or the store takes nothing at present;
-    /// it waits then.
+    /// Whether a connection has as many acknowledgements that wait as it may; it waits then.
     pub(super) fn has_too_many_acks(&mut self, conn: Conn) -> bool {
-        if let (Some(slot), Some(keeper)) = (self.local.conns.slot(conn), &mut self.local.keeper)
-            && !keeper.has_room()
-        {
-            keeper.clogged.push(slot);
-            self.wait(conn, Wait::Acks);
-            return true;
-        }
         let line = self.local.keeper.as_ref().and_then(|keeper| keeper.acks.get(&conn));
         let full = line.is_some_and(|acks| acks.line.len() >= PENDING_ACKS_MAX);
         if full {

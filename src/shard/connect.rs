@@ -117,6 +117,9 @@ impl<I: Io<Handover>> Shard<I> {
             };
             return Ok(self.refuse(conn, version, &Refusal { code, text }));
         }
+        if let Some(refusal) = self.refuse_unwritable(client_id, key, accepted.expiry_s) {
+            return Ok(self.refuse(conn, version, &refusal));
+        }
         let mut properties =
             connack_properties(&accepted, assigned.as_deref(), self.local.options.of(listener));
         if let Some(proven) = &proven {
@@ -366,6 +369,7 @@ impl<I: Io<Handover>> Shard<I> {
         self.drop_exchange(conn);
         if let Some(slot) = self.local.conns.slot(conn) {
             self.quota.forget(slot);
+            self.forget_inquiry(slot);
         }
         self.partials.retain(|p| !p.is_of(conn));
         self.local.counters.disconnects += 1;

@@ -63,6 +63,8 @@ pub(super) enum Wait {
     Pace,
     /// The shard of its topic says whether its message would be retained.
     Retain,
+    /// Other shards say whether its message is to be kept.
+    Keep,
     /// Others judge its CONNECT, which lies undecoded until they have, or a timer fires.
     Verdict,
     /// A step of its TLS handshake waits for a place, or is taken elsewhere.

@@ -38,6 +38,8 @@ impl<I: Io<Handover>> Shard<I> {
             Control::RetainTight(tight) => self.quota.set_tight(from, tight),
             Control::RetainAsk { conn, message } => self.answer_retain(from, conn, &message),
             Control::RetainMay { conn, may } => self.retain_answered(conn, may),
+            Control::KeepAsk { conn, number, topic } => self.answer_keep(from, conn, number, &topic),
+            Control::KeepSaid { conn, number, kept } => self.keep_answered(from, conn, number, kept),
             Control::ScanRequest(request) => self.scans.request(from, request),
             Control::ScanItem { scan, message } => self.scans.reply(Reply::Item { scan, message }),
             Control::ScanPage { scan, after } => self.scans.reply(Reply::Page { scan, after }),
@@ -59,6 +61,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Work that waits for nobody and is bounded per tick.
     pub(super) fn run_background(&mut self) {
+        self.unshelve();
         self.run_backlog();
         self.clean_up();
         self.take_scan_replies();

@@ -310,6 +310,9 @@ impl<I: Io<Handover>> Shard<I> {
     fn subscribe_client(&mut self, client_id: &str, filter: &str, qos: QoS) -> Option<ReasonCode> {
         let index = self.client(client_id)?;
         let conn = self.local.sessions.get(index)?.conn?;
+        if self.is_frozen(index) {
+            return Some(ReasonCode::QUOTA_EXCEEDED);
+        }
         let (retain_as_published, retain_handling) = (false, RetainHandling::Send);
         let options = SubscribeOptions { qos, no_local: false, retain_as_published, retain_handling };
         let mut jobs = Vec::new();
@@ -327,6 +330,9 @@ impl<I: Io<Handover>> Shard<I> {
     fn unsubscribe_client(&mut self, client_id: &str, filter: &str) -> Option<ReasonCode> {
         let index = self.client(client_id)?;
         self.local.sessions.get(index)?.conn?;
+        if self.is_frozen(index) {
+            return Some(ReasonCode::QUOTA_EXCEEDED);
+        }
         let mut codes = Vec::new();
         self.unsubscribe(index, std::iter::once(filter), &mut codes);
         self.announce_groups();

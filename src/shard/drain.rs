@@ -1,6 +1,7 @@
 //! Stopping: tell, flush, close, within a bounded time.
 
 use super::connection::Phase;
+use super::obstacle::Obstacle;
 use super::sessions::End;
 use super::{Handover, Shard};
 use crate::codec::ReasonCode;
@@ -50,7 +51,9 @@ impl<I: Io<Handover>> Shard<I> {
             }
             drain.next += 1;
         }
-        let kept = self.local.keeper.as_ref().is_none_or(|keeper| keeper.is_written());
+        // What cannot be written now is not waited for: none of it was acknowledged.
+        let cannot = self.obstacle() == Some(Obstacle::ReadOnly);
+        let kept = cannot || self.local.keeper.as_ref().is_none_or(|keeper| keeper.is_written());
         if drain.next >= end && self.local.conns.is_empty() && kept {
             self.stopped = true;
         } else if self.local.now >= drain.cut {

@@ -80,6 +80,7 @@ impl<I: Io<Handover>> Shard<I> {
             ("kick", !self.local.kick.is_empty()),
             ("events", !self.events.is_empty()),
             ("store", self.local.keeper.as_ref().is_some_and(|keeper| !keeper.is_settled())),
+            ("shelf", self.local.keeper.as_ref().is_some_and(|keeper| !keeper.shelf.is_empty())),
             ("done", !self.local.done.is_empty()),
         ];
         Inspection {

@@ -15,6 +15,7 @@
 
 use super::acks::{Acks, Op};
 use super::local::Terms;
+use super::obstacle::{Inquiries, Obstacle, Shelf};
 use super::once::Once;
 use super::{Handover, Shard};
 use crate::codec::PacketId;
@@ -51,6 +52,9 @@ pub(super) struct Keeper {
     pub(super) acks: Map<Conn, Acks>,
     /// Connections that wait until the store takes more.
     pub(super) clogged: Vec<Slot>,
+    /// Messages of which others are asked whether they are to be kept.
+    pub(super) inquiries: Inquiries,
+    pub(super) shelf: Shelf,
     /// Tickets of other shards that may be answered, by shard.
     settled: Vec<Vec<u64>>,
     /// Other shards with sessions that are kept, as bits.
@@ -135,6 +139,8 @@ impl Keeper {
             ops: Slab::default(),
             acks: Map::default(),
             clogged: Vec::new(),
+            inquiries: Inquiries::default(),
+            shelf: Shelf::default(),
             settled: vec![Vec::new(); shards],
             durable: 0,
             announced: false,
@@ -171,6 +177,8 @@ impl Keeper {
             + vec_bytes::<Push>(self.pushes.capacity())
             + vec_bytes::<(u64, After)>(self.after.capacity())
             + self.ops.bytes()
+            + self.inquiries.bytes()
+            + self.shelf.bytes()
             + self.link.waiting_bytes()
     }
 
@@ -338,9 +346,25 @@ impl Keeper {
         self.link.flush();
     }
 
-    /// Whether what this tick writes is handed over at its end: before other shards see what it caused.
-    pub fn has_room(&mut self) -> bool {
-        self.link.has_room()
+    /// What is in the way of what is to be kept. Where nothing is, what this tick writes is handed over at its end:
+    /// before other shards see what it caused.
+    pub fn obstacle(&mut self) -> Option<Obstacle> {
+        match self.link.state() {
+            State::ReadOnly { .. } => Some(Obstacle::ReadOnly),
+            State::Ok => (!self.link.has_room()).then_some(Obstacle::Busy),
+        }
+    }
+
+    /// What waits for batches that are not on the disk.
+    pub fn waiting(&self) -> impl Iterator<Item = &After> {
+        let committed = self.link.committed();
+        let after = self.after.iter().filter(move |(ticket, _)| *ticket > committed);
+        after.map(|(_, after)| after).chain(&self.fresh)
+    }
+
+    /// Whether all that was to be written so far is with the store.
+    fn is_handed_over(&self) -> bool {
+        self.link.waiting_bytes() == 0
     }
 }
 
@@ -419,13 +443,13 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Takes what the store answered.
     pub(super) fn take_answers(&mut self) {
-        let Some(keeper) = &mut self.local.keeper else { return };
-        while let Some(answer) = keeper.link.next_answer() {
+        while let Some(answer) = self.local.keeper.as_mut().and_then(|keeper| keeper.link.next_answer()) {
             if let Answer::State(state) = answer {
                 match *state {
                     State::Ok => tracing::info!(shard = self.me, "the store writes again"),
                     State::ReadOnly { why } => {
-                        tracing::error!(shard = self.me, "the store is read-only: {why}")
+                        tracing::error!(shard = self.me, "the store is read-only: {why}");
+                        self.end_unanswered();
                     }
                 }
             }
@@ -439,7 +463,11 @@ impl<I: Io<Handover>> Shard<I> {
         keeper.flush(&self.local.sessions, &self.trie, &mut self.local.done);
         self.settle_store();
         self.wake_clogged();
-        self.tell_done();
+        let Some(keeper) = &mut self.local.keeper else { return };
+        if keeper.is_handed_over() {
+            // What others drop for it is not to be on the disk before what was written here.
+            self.tell_done();
+        }
         let Some(keeper) = &mut self.local.keeper else { return };
         for (to, tickets) in keeper.settled.iter_mut().enumerate() {
             if !tickets.is_empty() {

@@ -30,6 +30,7 @@ mod keep;
 mod listing;
 mod local;
 mod memory;
+mod obstacle;
 mod once;
 mod output;
 mod pace;

@@ -294,6 +294,11 @@ impl<I: Io<Handover>> Shard<I> {
             if self.has_too_many_acks(conn) {
                 return Ok(Next::Wait);
             }
+            if self.is_busy_for(index)
+                && let Some(slot) = self.local.conns.slot(conn)
+            {
+                return Ok(self.wait_unclogged(slot));
+            }
             if self.forget_incoming(conn, index, id) {
                 return Ok(Next::Go);
             }

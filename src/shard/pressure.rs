@@ -8,6 +8,9 @@ use crate::limits::PRESSURE_PERCENT;
 use crate::message::QoS;
 use crate::stats::LossCause;
 
+/// What is said of messages.
+const HOLDS_ENOUGH: &str = "the broker holds as much as it may";
+
 /// What is refused; each step refuses what those before it do as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Pressure {
@@ -63,10 +66,10 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if self.local.conns.get(conn)?.link.version < Version::V5 {
             // It cannot be told, so it waits for a while.
-            return Some(self.refuse_full(conn, p, false));
+            return Some(self.refuse_full(conn, p, false, HOLDS_ENOUGH));
         }
         self.local.counters.publish_refused += 1;
-        Some(self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "the broker holds as much as it may", 0))
+        Some(self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, HOLDS_ENOUGH, 0))
     }
 }
 

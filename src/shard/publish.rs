@@ -1,8 +1,9 @@
 //! A PUBLISH and where it goes: planned, room reserved on every target, then delivered here and sent there.
 
-use super::connection::{Near, Wait};
+use super::connection::Wait;
 use super::keep::After;
 use super::local::Target;
+use super::obstacle::{ASKED, OWN, Obstacle, Passage};
 use super::sessions::rejects;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
@@ -10,7 +11,7 @@ use crate::codec::{AckKind, PacketId, Publish, ReasonCode, Version};
 use crate::desk::Published;
 use crate::heap::vec_bytes;
 use crate::io::{Conn, Io, ShardId};
-use crate::limits::{FULL_RETRY_MS, TICK_ENVELOPES_MAX};
+use crate::limits::TICK_ENVELOPES_MAX;
 use crate::map::Slot;
 use crate::mesh::Envelope;
 use crate::message::{Head, Message, MessageRef, QoS};
@@ -26,7 +27,7 @@ use crate::trie::{Matches, RouteId};
 pub(super) struct Scratch {
     topic: String,
     properties: Vec<u8>,
-    matches: Matches,
+    pub matches: Matches,
     routes: Vec<RouteId>,
     targets: Vec<Target>,
     pub timers: Vec<(Moment, Timer)>,
@@ -208,6 +209,11 @@ impl<I: Io<Handover>> Shard<I> {
         let message = p.packet_id.filter(|_| p.qos == QoS::ExactlyOnce).map(|id| (index, id));
         // Some may have it from before a crash: then it is too late to refuse it.
         let again = message.is_some_and(|(index, id)| self.is_unsure(index, id));
+        if p.qos != QoS::AtMostOnce
+            && let Some(next) = self.check_store(slot, index, p, m, again)
+        {
+            return Ok(next);
+        }
         if !again
             && let Some(next) =
                 self.check_pressure(conn, p).or_else(|| self.check_retain(conn, p, &mut carried))
@@ -223,7 +229,8 @@ impl<I: Io<Handover>> Shard<I> {
                 self.wait_for_room(slot, target, targets);
                 Ok(Next::Wait)
             }
-            Routed::Full => Ok(self.refuse_full(conn, p, again)),
+            // The operator wants publishers to know (D9: `reject`).
+            Routed::Full => Ok(self.refuse_full(conn, p, again, "a subscriber's queue is full")),
             Routed::Done { any, fan_out, op } => {
                 if let Some(c) = self.local.conns.get_mut(conn) {
                     c.full_until = None;
@@ -276,33 +283,6 @@ impl<I: Io<Handover>> Shard<I> {
         }
         self.local.with_link(conn, |c, ctx| c.link.push_ack(kind, id, code, ctx));
         Next::Go
-    }
-
-    /// A route is full and the operator wants publishers to know (D9: `reject`). `again`: some may have the message
-    /// from before a crash, so it waits as one of a 3.x client does: were it refused, and the broker crashed once more
-    /// before its client knows, nobody could tell any more who has it.
-    pub(super) fn refuse_full(&mut self, conn: Conn, p: &Publish, again: bool) -> Next {
-        let now = self.local.now;
-        let wait_s = u64::from(self.local.options.reject_wait_s);
-        let Some(slot) = self.local.conns.slot(conn) else { return Next::Gone };
-        let Some(c) = self.local.conns.get_mut(conn) else { return Next::Gone };
-        if c.link.version == Version::V5 && !again {
-            return self.acknowledge(conn, p, ReasonCode::QUOTA_EXCEEDED, "a subscriber's queue is full", 0);
-        }
-        let until = c.full_until.unwrap_or_else(|| Near::new(now.plus_s(wait_s)));
-        if until.has_come(now) {
-            self.disconnect(
-                conn,
-                ReasonCode::QUOTA_EXCEEDED,
-                "a subscriber's queue is full",
-                super::sessions::End::Lost,
-            );
-            return Next::Gone;
-        }
-        c.full_until = Some(until);
-        c.wait = Wait::Full;
-        self.wheel.insert(now.plus_ms(FULL_RETRY_MS), Timer::full_route(slot));
-        Next::Wait
     }
 
     /// Routes a message, or says what is in the way, in which case nobody has it. `message` names one of QoS 2.
@@ -537,10 +517,20 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// One fan-out of our own at a time: each holds its targets.
     fn try_own(&mut self, message: &Message) -> bool {
-        // What others see of it is not to be on the disk before what is written of it here.
-        let unwritable = self.local.keeper.as_mut().is_some_and(|keeper| !keeper.has_room());
-        if unwritable || self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
+        if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return false;
+        }
+        let view = message.view();
+        if view.head.qos != QoS::AtMostOnce || view.head.retain {
+            match self.passage(OWN, view.head.retain, &view) {
+                Passage::Free => {}
+                // What others see of it is not to be on the disk before what is written of it here.
+                Passage::Asked | Passage::Barred(Obstacle::Busy) => return false,
+                Passage::Barred(Obstacle::ReadOnly) => {
+                    self.shelve(message);
+                    return true;
+                }
+            }
         }
         match self.route(&mut Carried::kept(message), Origin::Own, None) {
             Routed::Done { .. } => true,
@@ -566,6 +556,16 @@ impl<I: Io<Handover>> Shard<I> {
         }
         if self.fan_outs.iter().any(|f| f.origin == Origin::Own) {
             return None;
+        }
+        if view.head.qos != QoS::AtMostOnce || view.head.retain {
+            match self.passage(ASKED, view.head.retain, &view) {
+                // Nobody is promised that it is on the disk.
+                Passage::Free | Passage::Barred(Obstacle::Busy) => {}
+                Passage::Asked => return None,
+                Passage::Barred(Obstacle::ReadOnly) => {
+                    return Some(Published::Refused(ReasonCode::QUOTA_EXCEEDED));
+                }
+            }
         }
         match self.route(&mut Carried::kept(message), Origin::Own, None) {
             Routed::Done { any: true, .. } => Some(Published::Taken),

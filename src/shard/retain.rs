@@ -5,6 +5,7 @@
 //! the older of two does not count. What was acknowledged before the other was published is in its ring by
 //! then, so it is drained in the same tick or in the next: stamps are kept that long.
 
+use super::obstacle::Obstacle;
 use super::{Handover, Pressure, Shard};
 use crate::io::{Io, ShardId};
 use crate::limits::TICK_ENVELOPES_MAX;
@@ -50,8 +51,14 @@ impl<I: Io<Handover>> Shard<I> {
     /// `ticket` is answered by that shard, 0: not.
     pub(super) fn retain(&mut self, carried: &mut Carried, ticket: u64) {
         let m = carried.view();
-        if self.pressure >= Pressure::Retained && !m.payload.is_empty() {
-            self.local.ledger.record("", LossCause::RetainedFull, 1);
+        let cause = if self.pressure >= Pressure::Retained && !m.payload.is_empty() {
+            Some(LossCause::RetainedFull)
+        } else {
+            // QoS 0, whose publisher cannot be told: what is on the disk and what is in memory stay the same.
+            (self.obstacle() == Some(Obstacle::ReadOnly)).then_some(LossCause::StoreReadOnly)
+        };
+        if let Some(cause) = cause {
+            self.local.ledger.record("", cause, 1);
             // Nobody else has a part in it.
             self.op_done(ticket);
             return;

@@ -4,6 +4,7 @@
 //! unread until its last filter was handled, and [`Partial`] says how far it has come.
 
 use super::connection::Wait;
+use super::obstacle::CANNOT_WRITE;
 use super::{Fault, Handover, Next, Pressure, Shard};
 use crate::codec::{
     Packet, PacketId, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
@@ -45,6 +46,13 @@ impl<I: Io<Handover>> Shard<I> {
         let texts = || s.filters.iter().map(|(text, _)| text);
         let Some(mut partial) = self.begin_or_go_on(conn, version, texts)? else { return Ok(Next::Gone) };
         let from = partial.codes.len();
+        if from == 0 && self.is_frozen(index) {
+            let refused = vec![ReasonCode::QUOTA_EXCEEDED.0; s.filters.iter().count()];
+            self.local.counters.store_refused += 1;
+            self.local.counters.subscribes += refused.len() as u64;
+            self.local.counters.subscribe_errors += refused.len() as u64;
+            return Ok(self.answer_subscribe(conn, s.packet_id, &refused));
+        }
         for (text, options) in s.filters.iter().skip(from) {
             if self.budget <= 0 && partial.codes.len() > from {
                 return Ok(self.go_on_later(partial));
@@ -68,6 +76,14 @@ impl<I: Io<Handover>> Shard<I> {
         self.add_scans(index, jobs);
         self.local.count_session(index);
         Ok(next)
+    }
+
+    /// SUBACK where nothing has changed.
+    fn answer_subscribe(&mut self, conn: Conn, packet_id: PacketId, codes: &[u8]) -> Next {
+        self.after_announcements(conn, |link, ctx| {
+            let suback = SubAck { packet_id, properties: Properties::EMPTY, codes };
+            link.push(&Packet::SubAck(suback), ctx);
+        })
     }
 
     /// What was handled of the packet before; nothing, if it is acceptable as a whole.
@@ -221,6 +237,13 @@ impl<I: Io<Handover>> Shard<I> {
         let Some(mut partial) = self.begin_or_go_on(conn, version, || u.filters.iter())? else {
             return Ok(Next::Gone);
         };
+        if partial.codes.is_empty() && self.is_frozen(index) {
+            self.local.counters.store_refused += 1;
+            return Ok(self.refuse_unsubscribe(conn, version, u));
+        }
+        if let Some(c) = self.local.conns.get_mut(conn) {
+            c.full_until = None;
+        }
         let left = u.filters.iter().skip(partial.codes.len());
         let part = left.take(self.budget.max(1) as usize);
         let from = partial.codes.len();
@@ -238,6 +261,18 @@ impl<I: Io<Handover>> Shard<I> {
             let unsuback = UnsubAck { packet_id, properties: Properties::EMPTY, codes };
             link.push(&Packet::UnsubAck(unsuback), ctx);
         }))
+    }
+
+    /// Nothing can be written of an UNSUBSCRIBE. UNSUBACK has no 0x97, and in 3.x no code at all.
+    fn refuse_unsubscribe(&mut self, conn: Conn, version: Version, u: &Unsubscribe) -> Next {
+        if version < Version::V5 {
+            return self.wait_full(conn, CANNOT_WRITE);
+        }
+        let codes = vec![ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR.0; u.filters.iter().count()];
+        let (packet_id, properties) = (u.packet_id, Properties::EMPTY);
+        self.after_announcements(conn, |link, ctx| {
+            link.push(&Packet::UnsubAck(UnsubAck { packet_id, properties, codes: &codes }), ctx);
+        })
     }
 
     /// Ends subscriptions, and appends a code for each to `codes`.

@@ -258,6 +258,7 @@ table! {
     Counter paused "Times that a client was not read because it had sent more than it may.",
     Counter held "Times that a client was sent no message because it had been sent more than it may.",
     Counter publish_refused "PUBLISHes that were refused because the broker held as much memory as it may.",
+    Counter store_refused "PUBLISHes, CONNECTs, SUBSCRIBEs and UNSUBSCRIBEs that were refused because what is to be kept could not be written.",
     Counter retained_refused "PUBLISHes with RETAIN that were refused because of the bounds on retained messages.",
     Counter sys_subscribes "Topic filters of SUBSCRIBE that were granted and begin with $SYS.",
     Counter unsubscribes "Topic filters of UNSUBSCRIBE.",

@@ -121,11 +121,22 @@ impl Machine {
         self.disk.as_ref().is_some_and(|disk| disk.is_runnable(self.now()))
     }
 
+    /// The disk cannot be written from now on, or can again.
+    pub fn fail_disk(&self, down: bool) {
+        self.disk.iter().for_each(|disk| disk.down.set(down));
+    }
+
+    /// Whether the store has noticed that it cannot write.
+    pub fn is_read_only(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| !disk.is_ok())
+    }
+
     /// The process is gone. What is left: the network, and what was committed.
     pub fn crash(self) -> (Wire, Option<MemoryEngine>) {
         self.others.replace(None);
         let mut machine = self;
-        let engine = machine.disk.take().map(Disk::crash);
+        let more = machine.net.borrow_mut().wire.random.chance(500);
+        let engine = machine.disk.take().map(|disk| disk.crash(more));
         let net = Rc::clone(&machine.net);
         drop(machine);
         let net = Rc::try_unwrap(net).expect("the drivers are gone").into_inner();

@@ -1,22 +1,67 @@
 //! The store of a machine: its loop, stepped by the scheduler, over an engine in memory that keeps what was
-//! committed when everything else is gone.
+//! committed when everything else is gone, and that can be made to fail.
 
 use ringmq::map::Keyed;
 use ringmq::record::Day;
 use ringmq::shard;
-use ringmq::store::{Bell, Engine, Figures, Ids, MemoryEngine, State, Store, link_sized};
+use ringmq::store::{
+    Bell, Change, Engine, Entries, Fault, FaultKind, Figures, Ids, Kept, MemoryEngine, Read, State, Store,
+    link_sized,
+};
 use ringmq::sync::Sequence;
 use ringmq::time::Moment;
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The time of day at which the clock of all machines was 0.
 pub const DAY: Day = Day(1_700_000_000_000);
 
+/// A disk in memory that cannot be written for some time.
+struct Failing {
+    memory: MemoryEngine,
+    down: Rc<Cell<bool>>,
+    /// What was refused last: a crash may find it there all the same.
+    refused: Vec<Change>,
+}
+
+impl Engine for Failing {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Fault> {
+        if self.down.get() {
+            self.refused = changes.to_vec();
+            return Err(Fault::new(FaultKind::Full, "no space left"));
+        }
+        self.refused.clear();
+        self.memory.commit(changes)
+    }
+
+    fn read(&mut self, read: &Read) -> Result<Entries, Fault> {
+        self.memory.read(read)
+    }
+
+    fn scan(&mut self, each: &mut dyn FnMut(Kept<'_>)) -> Result<(), Fault> {
+        self.memory.scan(each)
+    }
+
+    fn starts(&self) -> u64 {
+        self.memory.starts()
+    }
+
+    fn tidy(&mut self) -> Result<bool, Fault> {
+        self.memory.tidy()
+    }
+
+    fn figures(&self) -> Figures {
+        self.memory.figures()
+    }
+}
+
 /// The store, and who rings whom.
 pub struct Disk {
-    store: RefCell<Store<MemoryEngine>>,
+    store: RefCell<Store<Failing>>,
+    /// It cannot be written.
+    pub down: Rc<Cell<bool>>,
     due: Cell<Moment>,
     bell: Arc<AtomicBool>,
     bells: Vec<Arc<AtomicBool>>,
@@ -41,8 +86,10 @@ impl Disk {
             let ids = Ids::new(engine.starts(), me as u16);
             parts.push(shard::Disk { link, ids, day: DAY, restored });
         }
+        let down = Rc::new(Cell::new(false));
+        let engine = Failing { memory: engine, down: Rc::clone(&down), refused: Vec::new() };
         let store = RefCell::new(Store::new(engine, ports));
-        (Disk { store, due: Cell::new(Moment(0)), bell, bells }, parts)
+        (Disk { store, down, due: Cell::new(Moment(0)), bell, bells }, parts)
     }
 
     /// `meanwhile`: what other cores do between two looks.
@@ -77,8 +124,12 @@ impl Disk {
         *self.store.borrow().state() == State::Ok
     }
 
-    /// What was committed, and nothing else.
-    pub fn crash(self) -> MemoryEngine {
-        self.store.into_inner().into_engine()
+    /// What was committed, and nothing else; `more`: or what was refused as well.
+    pub fn crash(self, more: bool) -> MemoryEngine {
+        let Failing { mut memory, refused, .. } = self.store.into_inner().into_engine();
+        if more {
+            memory.commit(&refused).expect("memory can be written");
+        }
+        memory
     }
 }

@@ -176,8 +176,12 @@ impl Client {
                 };
                 let seq = cx.oracle.tick();
                 let inc = cx.oracle.books[self.index].inc();
+                note!("{id} unsubscribed {:x?}", a.codes);
+                if !recs.is_empty() && a.codes.first().is_some_and(|code| *code >= 0x80) {
+                    trace::reached("UNSUBSCRIBE refused by a store that cannot write");
+                    return;
+                }
                 recs.iter().for_each(|r| inc.subs[*r].unsub_acked = Some(seq));
-                note!("{id} unsubscribed");
             }
             Packet::PingResp => {}
             Packet::Disconnect(d) => {
@@ -209,6 +213,10 @@ impl Client {
         note!("{id} gets CONNACK {:?} present {}", a.code, a.session_present);
         if a.code.is_error() {
             // Refused: without effect on the session. Its clean start did not happen.
+            l.connect_sent = l.clean;
+            if cx.oracle.read_only {
+                trace::reached("CONNECT refused by a store that cannot write");
+            }
             assert!(
                 matches!(a.code.0, 0x97 | 0x88 | 0x89),
                 "{id}: CONNECT is refused with {:?} {:?}",
@@ -431,11 +439,18 @@ impl Client {
                     a.code
                 );
                 trace::reached("publisher refused (0x97)");
+                if !cx.oracle.full_refuses && a.code.0 == 0x97 {
+                    trace::reached("publisher refused by a store that cannot write");
+                    cx.oracle.judge_refusal(unacked.msg);
+                }
                 let m = &mut cx.oracle.msgs[unacked.msg as usize];
                 m.refused = m.times == 1;
                 self.outgoing.remove(at);
             }
             AckKind::PubAck => {
+                if cx.oracle.read_only {
+                    trace::reached("acknowledged while the store cannot write");
+                }
                 assert_eq!(qos, 1, "{id}: PUBACK for QoS {qos}");
                 let m = &cx.oracle.msgs[unacked.msg as usize];
                 self.news = m.retain.then(|| (m.topic.clone(), true));
@@ -470,6 +485,9 @@ impl Client {
             note!("{id} subscribed to {} {code:#x}", rec.filter);
             if rec.filter.ends_with("t#") {
                 assert!(*code >= 0x80, "{id}: a bad filter is granted");
+                rec.refused = true;
+            } else if cx.oracle.may_refuse && matches!(*code, 0x97 | 0x80) {
+                trace::reached("SUBSCRIBE refused by a store that cannot write");
                 rec.refused = true;
             } else {
                 assert_eq!(*code, rec.qos, "{id}: {} was asked for with QoS {}", rec.filter, rec.qos);

@@ -182,4 +182,9 @@ const MUST_REACH: &[&str] = &[
     "drain",
     "16 shards",
     "crash",
+    "publisher refused by a store that cannot write",
+    "acknowledged while the store cannot write",
+    "CONNECT refused by a store that cannot write",
+    "SUBSCRIBE refused by a store that cannot write",
+    "UNSUBSCRIBE refused by a store that cannot write",
 ];

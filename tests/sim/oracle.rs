@@ -92,6 +92,8 @@ pub struct Books {
     pub id: String,
     /// Each connection is another client to the broker.
     pub anonymous: bool,
+    /// It asks for sessions that outlive their connection.
+    pub lasting: bool,
     pub alive: Alive,
     pub incs: Vec<Incarnation>,
     /// Losses that the ledger excuses, known at the end.
@@ -118,6 +120,10 @@ pub struct Oracle {
     pub now_ms: u64,
     /// Publishers may be refused, so one that tries again comes later.
     pub may_refuse: bool,
+    /// They are, where a subscriber's queue is full.
+    pub full_refuses: bool,
+    /// The store cannot write, and knows it.
+    pub read_only: bool,
     /// When the broker crashed the last time, 0 = never.
     pub crashed: u64,
     seq: u64,
@@ -140,6 +146,11 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     f.len() == t.len()
 }
 
+/// Whether what is to be retained is: else it may be gone with a crash, or the store could not be written.
+fn is_retained(m: &Msg, crashed: u64, may_refuse: bool) -> bool {
+    m.acked.is_some() || (m.sent > crashed && (m.qos > 0 || !may_refuse))
+}
+
 /// What a message carries.
 pub fn payload(id: MsgId, bytes: usize) -> Vec<u8> {
     let mut text = format!("m{id}:").into_bytes();
@@ -155,10 +166,11 @@ pub fn parse_payload(bytes: &[u8]) -> Option<MsgId> {
 }
 
 impl Oracle {
-    pub fn client(&mut self, id: String, anonymous: bool) -> usize {
+    pub fn client(&mut self, id: String, anonymous: bool, lasting: bool) -> usize {
         self.books.push(Books {
             id,
             anonymous,
+            lasting,
             alive: Alive::No,
             incs: vec![Incarnation::default()],
             excused: 0,
@@ -303,7 +315,7 @@ impl Oracle {
                 let newer =
                     o.retain && !o.will && o.topic == m.topic && m.acked.is_some_and(|at| o.sent > at);
                 // What nobody was told to be retained may be gone with a crash.
-                let newer = newer && (o.acked.is_some() || o.sent > self.crashed);
+                let newer = newer && is_retained(o, self.crashed, self.may_refuse);
                 newer.then_some(*id).filter(|_| all.iter().any(|g| !g.retain && (g.qos > 0) == (got.qos > 0)))
             };
             let newer = inc.got.iter().find_map(live);
@@ -345,6 +357,16 @@ impl Oracle {
         }
         note!("{who} got m{} {topic} qos {} retain {} dup {}", got.msg, got.qos, got.retain, got.dup);
         before.push(got);
+    }
+
+    /// A message was refused although no queue can be full: something of it would have been kept.
+    pub fn judge_refusal(&self, id: MsgId) {
+        let m = &self.msgs[id as usize];
+        let exact = m.qos == 2 && self.books[m.publisher].lasting;
+        let wants = |s: &SubRec| matches(&s.filter, &m.topic);
+        let kept = |b: &Books| b.lasting && b.incs.iter().flat_map(|i| &i.subs).any(wants);
+        let to_be_kept = exact || m.retain || self.books.iter().any(kept);
+        assert!(to_be_kept, "m{id} to {} was refused, and nobody would have kept any of it", m.topic);
     }
 
     /// The end: what must have arrived did, and what was refused did not.

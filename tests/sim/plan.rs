@@ -55,6 +55,8 @@ pub struct Plan {
     pub payload_max: u64,
     /// Sessions and retained messages are kept, and the broker crashes so often in 10,000 steps.
     pub crashes: Option<u32>,
+    /// The disk fails, or works again, so often in 10,000 steps.
+    pub disk_faults: Option<u32>,
     /// What is published to.
     pub topics: Vec<&'static str>,
 }
@@ -134,6 +136,7 @@ impl Plan {
             scenes: r.pick(&[0, 40, 120]),
             payload_max: r.pick(&[30, 120, 2_000]),
             crashes,
+            disk_faults: crashes.and_then(|_| Random::new(seed, 9).pick(&[None, None, Some(20), Some(80)])),
             topics: match r.below(6) {
                 0 => vec!["r/1"],
                 1 => vec!["r/1", "t/a", "s/0"],

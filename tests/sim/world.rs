@@ -9,6 +9,7 @@ use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::{note, trace};
+use ringmq::limits::STORE_RETRY_MS;
 use ringmq::stats::{Ledger, Memory};
 use ringmq::store::MemoryEngine;
 use std::rc::Rc;
@@ -70,7 +71,8 @@ impl World {
             past: Ledger::default(),
             plan,
         };
-        world.oracle.may_refuse = world.plan.options.queue_full == ringmq::session::QueueFull::Reject;
+        world.oracle.full_refuses = world.plan.options.queue_full == ringmq::session::QueueFull::Reject;
+        world.oracle.may_refuse = world.oracle.full_refuses || world.plan.disk_faults.is_some();
         for profile in world.plan.profiles.clone() {
             world.add_client(profile);
         }
@@ -81,7 +83,8 @@ impl World {
     }
 
     pub fn add_client(&mut self, profile: crate::plan::Profile) -> usize {
-        let index = self.oracle.client(profile.id.clone(), profile.anonymous);
+        let lasting = profile.expiry_s > 0 && !profile.anonymous;
+        let index = self.oracle.client(profile.id.clone(), profile.anonymous, lasting);
         self.clients.push(Client::new(index, profile));
         index
     }
@@ -106,6 +109,11 @@ impl World {
                 if self.scheduler.below(10_000) < often as usize {
                     self.crash();
                 }
+            }
+            if let Some(often) = self.plan.disk_faults
+                && self.scheduler.below(10_000) < often as usize
+            {
+                self.turn_disk();
             }
             match self.scheduler.below(100) {
                 0..50 => self.tick_any(),
@@ -137,6 +145,18 @@ impl World {
         }
     }
 
+    /// The disk fails, or works again.
+    fn turn_disk(&mut self) {
+        let down = self.machine.disk.as_ref().is_some_and(|disk| disk.down.get());
+        note!("---- the disk {}", if down { "works again" } else { "fails" });
+        self.machine.fail_disk(!down);
+        if down && self.scheduler.chance(600) {
+            // The store tries again some time later.
+            let now = self.now();
+            self.advance(now + STORE_RETRY_MS);
+        }
+    }
+
     /// The process is gone, and what was not committed with it. Another one with another number of shards opens what
     /// is left; everybody notices.
     pub fn crash(&mut self) {
@@ -163,6 +183,7 @@ impl World {
     pub fn step_begins(&mut self) {
         self.steps += 1;
         trace::at(self.now(), self.steps);
+        self.oracle.read_only = self.machine.is_read_only();
     }
 
     fn tick_any(&mut self) {
@@ -214,6 +235,12 @@ impl World {
     pub fn settle(&mut self) {
         note!("---- settle");
         self.settling = true;
+        self.machine.fail_disk(false);
+        if self.machine.is_read_only() {
+            // Who is refused comes again at once; the store tries again some time later.
+            let now = self.now();
+            self.advance(now + STORE_RETRY_MS);
+        }
         {
             let wire = &mut self.machine.net.borrow_mut().wire;
             wire.faults.table = usize::MAX;
@@ -227,7 +254,7 @@ impl World {
             }
         }
         // Where a full queue refuses publishers, nobody may stay away from his.
-        let chance = if self.oracle.may_refuse { 0 } else { 450 };
+        let chance = if self.oracle.full_refuses { 0 } else { 450 };
         let absent: Vec<bool> = self.clients.iter().map(|_| self.scheduler.chance(chance)).collect();
         for at in (0..self.clients.len()).filter(|at| absent[*at]) {
             self.client(at, |client, cx| client.leave(cx, crate::net::Leave::Reset));
