@@ -117,6 +117,7 @@ fn facts(config: &Config, sources: &Sources, broker: &Broker, api: &Api) -> Fact
         http: api.addresses(),
         description: broker.describe().to_owned(),
         data_dir: config.data_dir(sources),
+        bans: broker.bans(),
     }
 }
 

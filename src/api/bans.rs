@@ -1,4 +1,4 @@
-//! The list of bans, and its copies on the shards. A restart forgets it.
+//! The list of bans, and its copies on the shards, of which the first one keeps them on the disk, where there is one.
 
 use super::{Away, Desk};
 use crate::auth::{Ban, Banned, Bans};
@@ -9,10 +9,17 @@ use std::time::SystemTime;
 use tokio::sync::Mutex;
 
 /// All bans. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct BanList(Arc<Mutex<Bans>>);
 
 impl BanList {
+    /// What an earlier run left.
+    pub fn new(kept: Vec<(Arc<Ban>, Moment)>) -> BanList {
+        let mut bans = Bans::default();
+        kept.into_iter().for_each(|(ban, until)| bans.put(ban, until));
+        BanList(Arc::new(Mutex::new(bans)))
+    }
+
     /// Puts a ban, in place of an earlier one about the same, on all shards before it returns. False: there is no room
     /// for it.
     ///

@@ -7,7 +7,9 @@ use super::events::{Hub, Traces};
 use super::measure::Meter;
 use super::security::Security;
 use super::{Desk, HttpOptions, State};
+use crate::auth::Ban;
 use crate::listener::Served;
+use crate::time::Moment;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,15 +59,16 @@ impl Context {
     pub(super) fn new(
         desk: Desk,
         state: watch::Receiver<State>,
-        facts: Facts,
+        mut facts: Facts,
         orders: mpsc::Sender<Order>,
         (options, security): (HttpOptions, Security),
     ) -> Context {
         let requests = Semaphore::new(crate::limits::HTTP_REQUESTS_MAX);
         let door = Door { options, security, requests, started: Instant::now() };
         let (meter, hub) = (Meter::new(desk.clone()), Hub::new(desk.clone()));
+        let bans = BanList::new(std::mem::take(&mut facts.bans));
         let (facts, door, traces) = (Arc::new(facts), Arc::new(door), Traces::default());
-        let (alarms, bans) = (Alarms::default(), BanList::default());
+        let alarms = Alarms::default();
         Context { desk, state, facts, meter, hub, traces, alarms, bans, orders, door }
     }
 
@@ -103,6 +106,8 @@ pub struct Facts {
     pub description: String,
     /// The folder for what is kept, which need not be there.
     pub data_dir: PathBuf,
+    /// Bans of an earlier run, and until when they hold; the shards have them.
+    pub bans: Vec<(Arc<Ban>, Moment)>,
 }
 
 /// How a node is called.

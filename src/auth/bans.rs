@@ -173,14 +173,16 @@ impl Bans {
         self.take(number)
     }
 
-    /// Forgets bans that have ended: `max` at most.
-    pub fn expire(&mut self, now: Moment, max: usize) {
-        for _ in 0..max {
-            match self.ends.first() {
-                Some((until, number)) if *until <= now => drop(self.take(*number)),
-                _ => return,
-            }
+    /// Forgets bans that have ended, and returns them: `max` at most.
+    pub fn expire(&mut self, now: Moment, max: usize) -> Vec<Arc<Ban>> {
+        let mut ended = Vec::new();
+        while ended.len() < max
+            && let Some((until, number)) = self.ends.first()
+            && *until <= now
+        {
+            ended.extend(self.take(*number));
         }
+        ended
     }
 
     /// Whether there is a ban about any of these.

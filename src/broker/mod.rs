@@ -20,7 +20,7 @@ use listeners::{cannot_listen, cannot_listen_at, check_addresses, entrances, ope
 use seat::{Alarm, Seat, Start};
 
 use crate::api::{Desk, Port};
-use crate::auth::{Policy, Secret};
+use crate::auth::{Ban, Policy, Secret};
 use crate::config::{BrokerOptions, Config, Durability, IoChoice};
 use crate::connectors::{Connectors, Handshakes, Question, Step};
 use crate::desk::Ask;
@@ -38,6 +38,7 @@ use crate::mesh::{Mesh, mesh};
 use crate::shard::{self, AskLogin, Command, Farewell, Handover, Helpers, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::sync::Gate;
+use crate::time::Moment;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -64,6 +65,8 @@ pub struct Broker {
     desk: Desk,
     connectors: Connectors,
     disk: Option<Disk>,
+    /// What an earlier run left.
+    bans: Vec<(Arc<Ban>, Moment)>,
     /// Of the policy of the start; each later one has it too.
     secret: Secret,
     /// Whom the policy of the start lets do what, in words.
@@ -158,7 +161,9 @@ impl Broker {
         let wakers: Vec<_> = seats.iter().map(|(_, waker)| waker.clone()).collect();
         let disk = opened.map(|opened| opened.start(driver, &keyed, &wakers, alarm)).transpose()?;
         let (disk, parts) = disk.unzip();
-        let mut parts = parts.unwrap_or_default().into_iter();
+        let parts: Vec<_> = parts.unwrap_or_default();
+        let bans = parts.first().map(|part| part.restored.bans.clone()).unwrap_or_default();
+        let mut parts = parts.into_iter();
         for peer in peers {
             // A thread that ended in between has raised the alarm.
             let _ = peer.send((addresses.clone(), parts.next()));
@@ -180,6 +185,7 @@ impl Broker {
             desk,
             connectors,
             disk,
+            bans,
             secret: policy.secret.clone(),
             access,
             reservations,
@@ -242,6 +248,11 @@ impl Broker {
             let _ = shard.commands.send(command());
             shard.waker.wake();
         }
+    }
+
+    /// Bans of an earlier run, and until when they hold.
+    pub fn bans(&self) -> Vec<(Arc<Ban>, Moment)> {
+        self.bans.clone()
     }
 
     /// Where MQTT is served, by number of the listener.

@@ -1,15 +1,17 @@
-//! What is kept of sessions, queued messages and retained messages, as bytes.
+//! What is kept of sessions, queued messages, retained messages and bans, as bytes.
 //!
 //! Each record begins with the version of its format and ends with a sum over all before it, so what is damaged or
 //! of another version is told apart and never taken for something else. Moments are kept as wall-clock time, in
 //! milliseconds since 1970: the broker's own clock starts anew with each run.
 
+mod ban;
 mod bytes;
 mod message;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use ban::{BAN_KEY, ban_key, decode_ban, encode_ban};
 pub use message::{EntryRecord, decode_entry, decode_message, encode_entry, encode_message};
 pub use session::{SessionRecord, SubscriptionRecord, WillRecord};
 

@@ -1,6 +1,7 @@
 //! Records come back as they were, and what is damaged does not come back at all.
 
 use super::*;
+use crate::auth::{Ban, Banned};
 use crate::message::{Head, Message, MessageRef, QoS};
 use crate::stats::Source;
 use crate::trie::SubOptions;
@@ -136,4 +137,19 @@ fn what_has_a_right_sum_is_checked_all_the_same() {
     let mut other = encode_message(&message(b"", Moment::NEVER).view(), DAY).to_vec();
     other[0] = 2;
     assert_eq!(decode_message(&other, DAY).unwrap_err(), BadRecord::Sum);
+}
+
+#[test]
+fn a_ban_comes_back_by_its_name() {
+    for (kind, who) in
+        [("clientid", "a/b"), ("username", ""), ("peerhost", "10.0.0.0/8"), ("peerhost", "::1")]
+    {
+        let (by, reason) = ("user".into(), "noise".into());
+        let ban = Ban { who: Banned::read(kind, who).unwrap(), by, reason, at_s: 1, until_s: u64::MAX };
+        let (key, mut bytes) = (ban_key(&ban.who), encode_ban(&ban));
+        assert_eq!(decode_ban(&key, &bytes), Ok(ban));
+        assert_eq!(decode_ban("bwho/x", &bytes), Err(BadRecord::Field("name of a ban")));
+        bytes[3] ^= 1;
+        assert_eq!(decode_ban(&key, &bytes), Err(BadRecord::Sum));
+    }
 }

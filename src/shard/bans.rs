@@ -8,7 +8,9 @@ use crate::auth::{Ban, Banned};
 use crate::codec::{Connect, ReasonCode};
 use crate::io::{Conn, Io};
 use crate::limits::BANS_EXPIRED_AT_ONCE;
+use crate::record::{ban_key, encode_ban};
 use crate::session::Refusal;
+use crate::store::Change;
 use crate::time::Moment;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 impl<I: Io<Handover>> Shard<I> {
     /// A ban holds from now on. A client that it names is disconnected at once, others in the ticks that follow.
     pub(super) fn ban(&mut self, ban: Arc<Ban>, until: Moment) {
-        self.door.bans.expire(self.local.now, BANS_EXPIRED_AT_ONCE);
+        self.expire_bans();
         self.door.bans.put(ban.clone(), until);
         match &ban.who {
             Banned::ClientId(client_id) => {
@@ -28,12 +30,33 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
+    /// Forgets bans that have ended.
+    fn expire_bans(&mut self) {
+        for ban in self.door.bans.expire(self.local.now, BANS_EXPIRED_AT_ONCE) {
+            self.forget_ban(&ban.who);
+        }
+    }
+
+    /// A ban that somebody made outlives the process. All shards have it; the first one keeps it.
+    pub(super) fn keep_ban(&mut self, ban: &Ban) {
+        if let (0, Some(keeper)) = (self.me, &mut self.local.keeper) {
+            keeper.put(Change::PutMeta { key: ban_key(&ban.who), bytes: encode_ban(ban) });
+        }
+    }
+
+    /// A ban is kept no longer, if it was.
+    pub(super) fn forget_ban(&mut self, who: &Banned) {
+        if let (0, Some(keeper)) = (self.me, &mut self.local.keeper) {
+            keeper.put(Change::DropMeta { key: ban_key(who) });
+        }
+    }
+
     /// Whether who connects from there is banned, whatever its names.
     pub(super) fn is_banned_address(&mut self, peer: Option<SocketAddr>) -> bool {
         if self.door.bans.is_empty() {
             return false;
         }
-        self.door.bans.expire(self.local.now, BANS_EXPIRED_AT_ONCE);
+        self.expire_bans();
         let banned = peer.is_some_and(|peer| self.door.bans.hits_address(peer.ip(), self.local.now));
         self.local.counters.refused_banned += u64::from(banned);
         banned
@@ -45,7 +68,7 @@ impl<I: Io<Handover>> Shard<I> {
             return None;
         }
         let now = self.local.now;
-        self.door.bans.expire(now, BANS_EXPIRED_AT_ONCE);
+        self.expire_bans();
         let from = self.local.conns.get(conn).and_then(|c| c.peer()).map(|peer| peer.ip());
         if !self.door.bans.hits(connect.client_id, connect.username, from, now) {
             return None;

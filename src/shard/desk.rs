@@ -4,6 +4,8 @@
 //! question changes is announced before its answer leaves. So whoever has an answer finds what it tells of, on
 //! whichever shard it asks next.
 
+use super::keep::After;
+use super::obstacle::Obstacle;
 use super::rules::Rules;
 use super::sessions::End;
 use super::{Command, Handover, Shard, retain};
@@ -126,12 +128,17 @@ impl<I: Io<Handover>> Shard<I> {
                 self.hold(reply, known);
             }
             Ask::Ban { ban, until, reply } => {
+                let writes = self.writes();
+                self.keep_ban(&ban);
                 self.ban(ban, until);
-                reply.send(());
+                self.tell_kept(writes, move || reply.send(()));
             }
             Ask::Unban { who, reply } => {
+                let writes = self.writes();
                 self.flapping.forget(&who);
-                reply.send(self.door.bans.remove(&who).is_some());
+                let known = self.door.bans.remove(&who).is_some();
+                self.forget_ban(&who);
+                self.tell_kept(writes, move || reply.send(known));
             }
             Ask::Flapped(reply) => reply.send(self.flapping.take_told()),
             Ask::EndOffline { client_id, reply } => {
@@ -241,6 +248,14 @@ impl<I: Io<Handover>> Shard<I> {
     /// Gives an answer once everything that was handed to the mesh so far is with the other shards.
     fn hold<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
         self.desk.held.push_back((self.mesh.mark(), Box::new(move || reply.send(answer))));
+    }
+
+    /// Answers once what was written since `writes` is on the disk; at once where nothing was, or nothing can be.
+    fn tell_kept(&mut self, writes: u64, answer: impl FnOnce() + Send + 'static) {
+        if self.writes() == writes || self.obstacle() == Some(Obstacle::ReadOnly) {
+            return answer();
+        }
+        self.after(After::Tell(Box::new(answer)));
     }
 
     /// Gives the answers that waited for the flush that just was.

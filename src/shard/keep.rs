@@ -105,6 +105,8 @@ pub(super) enum After {
     Open(Slot),
     /// QoS 2 messages up to a place may be sent.
     Gate { session: Slot, seq: u64 },
+    /// The management thread is answered.
+    Tell(Box<dyn FnOnce() + Send>),
     /// PUBREL may be sent for the message at a place.
     Release { session: Slot, id: PacketId, seq: u64 },
 }
@@ -362,6 +364,16 @@ impl Keeper {
         after.map(|(_, after)| after).chain(&self.fresh)
     }
 
+    /// Takes the answers to the management thread that wait.
+    pub fn take_told(&mut self) -> Vec<After> {
+        let tells = |after: &After| matches!(after, After::Tell(_));
+        let all = std::mem::take(&mut self.after).into_iter();
+        let (told, rest): (Vec<_>, Vec<_>) = all.partition(|(_, after)| tells(after));
+        self.after = rest.into();
+        let fresh = self.fresh.extract_if(.., |after| tells(after));
+        told.into_iter().map(|(_, after)| after).chain(fresh).collect()
+    }
+
     /// Whether all that was to be written so far is with the store.
     fn is_handed_over(&self) -> bool {
         self.link.waiting_bytes() == 0
@@ -488,11 +500,12 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    fn happen(&mut self, after: After) {
+    pub(super) fn happen(&mut self, after: After) {
         match after {
             After::Op(op) => {
                 self.op_done(op);
             }
+            After::Tell(answer) => answer(),
             After::Settle(to, ticket) => self.local.keeper.iter_mut().for_each(|k| k.settle(to, ticket)),
             After::Answer { conn, mark, bytes } => self.held.push_back(super::Held { mark, conn, bytes }),
             After::Open(slot) => {

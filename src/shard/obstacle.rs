@@ -206,7 +206,8 @@ impl<I: Io<Handover>> Shard<I> {
             Ok(false) => Passage::Free,
             Err((targets, number)) => {
                 for target in bits(targets) {
-                    self.mesh.control(target, Control::KeepAsk { conn: asker, number, topic: m.topic.into() });
+                    self.mesh
+                        .control(target, Control::KeepAsk { conn: asker, number, topic: m.topic.into() });
                 }
                 Passage::Asked
             }
@@ -326,14 +327,16 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     /// The store has become read-only: whoever waits for its CONNACK is cut off, and told the reason when it comes
-    /// again.
+    /// again. The management thread waits for nothing that holds already.
     pub(super) fn end_unanswered(&mut self) {
-        let Some(keeper) = &self.local.keeper else { return };
+        let Some(keeper) = &mut self.local.keeper else { return };
+        let told = keeper.take_told();
         let unanswered = |after: &After| match after {
             After::Open(conn) => Some(*conn),
             _ => None,
         };
         let waiting: Vec<Slot> = keeper.waiting().filter_map(unanswered).collect();
+        told.into_iter().for_each(|after| self.happen(after));
         for slot in waiting {
             if self.local.conns.at(slot).is_some_and(|c| c.closed && !c.shut) {
                 self.lose_connection(slot.index, End::Lost, Some(ReasonCode::QUOTA_EXCEEDED));

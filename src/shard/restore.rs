@@ -3,12 +3,13 @@
 use super::keep::{Keeper, Kept};
 use super::once::Taken;
 use super::{Handover, Shard};
+use crate::auth::Ban;
 use crate::codec::PacketId;
 use crate::io::Io;
 use crate::map::{Keyed, Map};
 use crate::mesh::Control;
 use crate::message::Message;
-use crate::record::{Day, EntryRecord, SessionRecord, decode_entry, decode_message};
+use crate::record::{BAN_KEY, Day, EntryRecord, SessionRecord, decode_ban, decode_entry, decode_message};
 use crate::session::{Delivery, Ids as SubscriptionIds, Incoming, Outgoing, Session, StoredWill, next_place};
 use crate::stats::Gauges;
 use crate::store::{self, BodyId, Change, Engine, Entries, Fault, Ids, Link, Read, SessionId};
@@ -40,6 +41,8 @@ pub struct Restored {
     pub sessions: Vec<RestoredSession>,
     /// Retained messages.
     pub retained: Vec<Message>,
+    /// Bans, and until when they hold: all of them.
+    pub bans: Vec<(Arc<Ban>, Moment)>,
     /// QoS 2 messages that may come again: who has them.
     pub taken: Arc<Taken>,
     /// What nobody needs any more.
@@ -75,6 +78,7 @@ pub fn load(
     let mut sessions: Map<SessionId, RestoredSession> = Map::default();
     let mut notes: Vec<(Box<str>, Box<[u8]>)> = Vec::new();
     let mut queues: Vec<SessionId> = Vec::new();
+    let mut bans: Vec<(Arc<Ban>, Moment)> = Vec::new();
     engine.scan(&mut |kept| match kept {
         store::Kept::Session { id, bytes } => match SessionRecord::decode(bytes, day) {
             Ok(record) => {
@@ -91,6 +95,10 @@ pub fn load(
         store::Kept::Meta { key, bytes } if key.starts_with(['i', 'r', 't', 'm']) => {
             notes.push((key.into(), bytes.into()));
         }
+        store::Kept::Meta { key, bytes } if key.starts_with(BAN_KEY) => match decode_ban(key, bytes) {
+            Ok(ban) => bans.push((Arc::new(ban.clone()), day.moment(ban.until_s.saturating_mul(1_000)))),
+            Err(e) => tracing::error!("the ban {key} is lost: {e}"),
+        },
         store::Kept::Meta { .. } => {}
     })?;
     let (takers, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|(key, _)| key.starts_with('t'));
@@ -113,7 +121,11 @@ pub fn load(
         }
     }
     let taken = Arc::new(taken);
-    all.iter_mut().for_each(|restored| restored.taken = Arc::clone(&taken));
+    // In the order in which they were made.
+    bans.sort_by_key(|(ban, _)| ban.at_s);
+    for restored in &mut all {
+        (restored.taken, restored.bans) = (Arc::clone(&taken), bans.clone());
+    }
     for queue in queues {
         match sessions.get_mut(&queue) {
             Some(session) => session.entries = read_queue(engine, queue, day)?,
@@ -215,6 +227,8 @@ impl<I: Io<Handover>> Shard<I> {
         if self.retained.expiring() > 0 {
             self.expect_sweep();
         }
+        // Those that have ended meanwhile are forgotten when somebody comes.
+        restored.bans.into_iter().for_each(|(ban, until)| self.door.bans.put(ban, until));
         if !restored.sessions.is_empty() {
             self.announce_durable();
         }

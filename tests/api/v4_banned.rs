@@ -1,6 +1,6 @@
 //! `/api/v4/banned`, and what becomes of who is banned.
 
-use crate::common::{Http, Login, Peer, Read, TIMEOUT, VERSIONS, named};
+use crate::common::{Broker, DRIVERS, Http, Login, Peer, Read, TIMEOUT, VERSIONS, named};
 use crate::{conforms, served, told};
 use ringmq::codec::{Packet, ReasonCode, Version};
 use ringmq::message::QoS;
@@ -168,4 +168,51 @@ fn bans_are_listed_page_by_page_and_wrong_ones_are_told() {
     assert_eq!(http.delete("/api/v4/banned/clientid/nobody").status, 404);
     assert_eq!(http.delete("/api/v4/banned/host/c01").status, 400);
     broker.stop();
+}
+
+/// Killed as well as stopped, and with another number of shards.
+#[test]
+fn bans_outlive_a_restart_where_something_is_kept() {
+    for &driver in DRIVERS {
+        let folder = std::env::temp_dir().join(format!("ringmq-bans-{driver}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let path = folder.to_str().unwrap().to_owned();
+        let start = |shards| {
+            let settings = [("broker.durability", "on"), ("broker.data_dir", &*path)];
+            Broker::start_http(driver, shards, &settings)
+        };
+        let mut broker = start(3);
+        let http = Http::of(&broker);
+        let made = ban(http, "clientid", "bad/one");
+        ban(http, "peerhost", "203.0.113.0/24");
+        ban(http, "username", "forgiven");
+        unban(http, "username", "forgiven");
+        broker.signal("KILL");
+        assert!(broker.wait(TIMEOUT).is_some(), "it is gone");
+
+        let broker = start(2);
+        let http = Http::of(&broker);
+        let rows = told(http, ALL, ALL)["data"].as_array().unwrap().clone();
+        let names: Vec<&str> = rows.iter().map(|row| row["who"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), 2, "{rows:?}");
+        assert!(names.contains(&"bad/one") && names.contains(&"203.0.113.0/24"), "{rows:?}");
+        let kept = rows.iter().find(|row| row["who"] == "bad/one").unwrap();
+        for field in ["as", "by", "reason", "at", "until"] {
+            assert_eq!(kept[field], made[field], "{field}");
+        }
+        for version in VERSIONS {
+            assert_eq!(code(&broker, &Login::new(version, "bad/one")), banned(version));
+            let forgiven = Login::new(version, "good").user("forgiven", "x");
+            assert_eq!(code(&broker, &forgiven), ReasonCode::SUCCESS);
+        }
+        unban(http, "clientid", "bad/one");
+        broker.stop();
+
+        let broker = start(1);
+        let rows = told(Http::of(&broker), ALL, ALL)["data"].as_array().unwrap().clone();
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(code(&broker, &Login::new(Version::V5, "bad/one")), ReasonCode::SUCCESS);
+        broker.stop();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

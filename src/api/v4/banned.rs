@@ -55,7 +55,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/banned",
         name: "create_banned",
         about: "Keeps a client, a user or a network away, and disconnects those who are there. An earlier ban of the \
-                same is replaced. A restart forgets them.",
+                same is replaced. They outlive a restart where `broker.durability` is on.",
         body: Some(NEW),
         answer: Reply::Json(Shape::Object(&[OK, must("data", BAN, "The ban.")])),
         causes: &[Cause::Conflict],
