@@ -71,7 +71,7 @@ impl Config {
         let mut next = self.clone();
         let mut assigned = Assigned::new();
         for (name, value) in wanted {
-            let (key, value) = read(name, value)?;
+            let (key, value) = read(self, name, value)?;
             let fault = |what: String| format!("{name}: {what}");
             let value = key.kind.accept(value).map_err(fault)?;
             (key.set)(&mut next, value.clone()).map_err(fault)?;
@@ -108,8 +108,9 @@ impl Config {
     }
 }
 
-/// The key of a name and the value in the key's units.
-fn read(name: &str, value: &Json) -> Result<(&'static Key, Value), String> {
+/// The key of a name and the value in the key's units. A documented name with the value that reading shows keeps what
+/// the key has in its own, finer units: who reads, changes one value and writes all of them changes one.
+fn read(config: &Config, name: &str, value: &Json) -> Result<(&'static Key, Value), String> {
     let documented = DOCUMENTED.iter().find(|(known, ..)| *known == name);
     let (key, unit) = documented.map_or((name, 1), |(_, key, unit)| (*key, *unit));
     let Some(key) = Key::find(key) else {
@@ -125,9 +126,11 @@ fn read(name: &str, value: &Json) -> Result<(&'static Key, Value), String> {
     let value = match value {
         Json::Bool(flag) => Value::Flag(*flag),
         Json::Number(n) => {
-            match n.as_u64().or_else(|| whole(n.as_f64()?)).and_then(|n| n.checked_mul(unit)) {
-                Some(n) => Value::Number(n),
-                None => return expected(),
+            let n = n.as_u64().or_else(|| whole(n.as_f64()?));
+            match ((key.get)(config), n, n.and_then(|n| n.checked_mul(unit))) {
+                (Value::Number(now), Some(n), _) if now.div_ceil(unit) == n => Value::Number(now),
+                (_, _, Some(n)) => Value::Number(n),
+                _ => return expected(),
             }
         }
         Json::String(text) => Value::Text(text.clone()),

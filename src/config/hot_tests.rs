@@ -34,6 +34,17 @@ fn the_documented_names_are_read_and_set_in_their_units() {
 }
 
 #[test]
+fn what_was_read_can_be_written_back_and_changes_nothing() {
+    let mut config = Config::default();
+    config.mqtt.max_packet_size = 5_000;
+    let (next, assigned) = config.changed(&config.documented()).unwrap();
+    assert_eq!(next.mqtt, config.mqtt);
+    assert_eq!(assigned.len(), DOCUMENTED.len(), "all of them can be kept");
+    let next = config.changed(&object(json!({"max_packet_size": 4}))).unwrap().0;
+    assert_eq!(next.mqtt.max_packet_size, 4_096);
+}
+
+#[test]
 fn one_bad_value_changes_nothing_and_is_named() {
     let told = |value| Config::default().changed(&object(value)).unwrap_err();
     assert_eq!(

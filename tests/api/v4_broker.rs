@@ -25,6 +25,9 @@ fn the_endpoints_are_listed_as_in_the_example() {
         ("/subscriptions/", "list_subscriptions", "GET"),
         ("/subscriptions/:clientid", "lookup_client_subscriptions", "GET"),
         ("/topic-tree/", "list_topic-tree", "GET"),
+        ("/configuration/", "get_broker_configuration", "GET"),
+        ("/configuration/", "set_broker_configuration", "POST"),
+        ("/ctrl/:action", "ctrl_broker", "POST"),
     ] {
         assert!(listed.contains(&expected), "{expected:?} in {listed:#?}");
     }

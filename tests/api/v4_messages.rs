@@ -130,6 +130,26 @@ fn a_client_is_subscribed_and_unsubscribed_on_its_behalf() {
 }
 
 #[test]
+fn what_may_be_left_out_may_be_null_and_topics_may_have_spaces_between_them() {
+    served(&[], |broker, http| {
+        let mut client = Peer::connect(broker, Version::V5, "example");
+        let body = r#"{"topic":null,"topics":"a, b","qos":null,"clientid":"example"}"#;
+        assert_eq!(post(http, "/api/v4/mqtt/subscribe", body), json!({"code": 0}));
+        let body = r#"{"topic":null,"topics":"a, b","clientid":null,"payload":"x","encoding":null,"qos":null,"retain":null,"properties":null}"#;
+        assert_eq!(post(http, "/api/v4/mqtt/publish", body), json!({"code": 0}));
+        for topic in ["a", "b"] {
+            assert_eq!(next(&mut client), (topic.to_owned(), "x".to_owned()));
+        }
+        let body = r#"{"topic":"a","payload":"y","properties":{"content_type":null,"message_expiry_interval":null,"response_topic":null,"correlation_data":null,"payload_format_indicator":null,"user_properties":null}}"#;
+        assert_eq!(post(http, "/api/v4/mqtt/publish", body), json!({"code": 0}));
+        assert_eq!(next(&mut client), ("a".to_owned(), "y".to_owned()));
+        let body = r#"{"topic":null,"topics":null,"payload":"x"}"#;
+        assert_eq!(refused(http, "/api/v4/mqtt/publish", body), (400, 107));
+        assert_eq!(refused(http, "/api/v4/mqtt/publish", r#"{"topic":"a","payload":null}"#), (400, 108));
+    });
+}
+
+#[test]
 fn what_cannot_be_done_has_a_result_code() {
     served(&[], |broker, http| {
         let _client = Peer::connect(broker, Version::V5, "example");

@@ -102,6 +102,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
         serve: || post(end),
         ..HERE
     },
+    Endpoint {
+        method: "POST",
+        path: "/restart",
+        name: "restart_broker",
+        about: "As /ctrl/restart.",
+        answer: Reply::Json(DONE),
+        serve: || post(async |State(cx): State<Context>| order_end(&cx, true).await),
+        ..HERE
+    },
 ];
 
 async fn read(State(cx): State<Context>) -> Result<Answer, Fault> {
@@ -117,7 +126,10 @@ async fn change(State(cx): State<Context>, Body(body): Body) -> Result<Answer, F
 }
 
 async fn end(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
-    let restart = args.text("action") == Some("restart");
+    order_end(&cx, args.text("action") == Some("restart")).await
+}
+
+async fn order_end(cx: &Context, restart: bool) -> Result<Answer, Fault> {
     order(&cx.orders, |reply| Order::End { restart, reply }).await??;
     Ok(Answer(json!({"code": 0})))
 }

@@ -11,31 +11,38 @@ use axum::extract::State;
 use axum::routing::post;
 use serde_json::{Value, json};
 
-const TOPIC: Field = may("topic", Shape::Text, "Topic. This or `topics` must be there.");
-const TOPICS: Field = may("topics", Shape::Text, "Several topics, separated by commas.");
+// What may be left out may be null as well: many tools write every field that they know.
+const TEXT: Shape = Shape::Maybe(&Shape::Text);
+const TOPIC: Field = may("topic", TEXT, "Topic. This or `topics` must be there.");
+const TOPICS: Field = may("topics", TEXT, "Several topics, separated by commas.");
 /// The client that is meant.
 pub const CLIENT: Field = must("clientid", Shape::Name, "Client identifier.");
-const WISHED_QOS: Field = may("qos", QOS, "Quality of service; 0 where it is left out.");
+const WISHED_QOS: Field = may("qos", Shape::Maybe(&QOS), "Quality of service; 0 where it is left out.");
+const ENCODING: Shape = Shape::OneOf(&["plain", "base64"]);
 
 const PROPERTIES: Shape = Shape::Object(&[
-    may("payload_format_indicator", Shape::Integer(0, 1), "1: the payload is UTF-8."),
-    may("message_expiry_interval", Shape::Integer(0, u32::MAX as i64), "Seconds."),
-    may("response_topic", Shape::Text, "Topic of the response."),
-    may("correlation_data", Shape::Text, "Its UTF-8 bytes are sent."),
-    may("content_type", Shape::Text, "Type of the payload."),
-    may("user_properties", Shape::Map(&Shape::Any), "Names and values; what is no text is sent as JSON."),
+    may("payload_format_indicator", Shape::Maybe(&Shape::Integer(0, 1)), "1: the payload is UTF-8."),
+    may("message_expiry_interval", Shape::Maybe(&Shape::Integer(0, u32::MAX as i64)), "Seconds."),
+    may("response_topic", TEXT, "Topic of the response."),
+    may("correlation_data", TEXT, "Its UTF-8 bytes are sent."),
+    may("content_type", TEXT, "Type of the payload."),
+    may(
+        "user_properties",
+        Shape::Maybe(&Shape::Map(&Shape::Any)),
+        "Names and values; what is no text is sent as JSON.",
+    ),
 ]);
 
 /// A message.
 pub const MESSAGE: Shape = Shape::Object(&[
     TOPIC,
     TOPICS,
-    may("clientid", Shape::Text, "In whose name it is published; `system` where it is left out."),
+    may("clientid", TEXT, "In whose name it is published; `system` where it is left out."),
     must("payload", Shape::Text, "The message."),
-    may("encoding", Shape::OneOf(&["plain", "base64"]), "What `payload` is; `plain` where it is left out."),
+    may("encoding", Shape::Maybe(&ENCODING), "What `payload` is; `plain` where it is left out."),
     WISHED_QOS,
-    may("retain", Shape::Flag, "Whether it is retained."),
-    may("properties", PROPERTIES, "Properties of 5.0."),
+    may("retain", Shape::Maybe(&Shape::Flag), "Whether it is retained."),
+    may("properties", Shape::Maybe(&PROPERTIES), "Properties of 5.0."),
 ]);
 /// Subscriptions of a client.
 pub const SUBSCRIBE: Shape = Shape::Object(&[TOPIC, TOPICS, CLIENT, WISHED_QOS]);
@@ -111,7 +118,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
 fn topics(body: &Value) -> Result<Vec<String>, Fault> {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let mut topics: Vec<String> = text("topic").map(str::to_owned).into_iter().collect();
-    topics.extend(text("topics").into_iter().flat_map(|all| all.split(',')).map(str::to_owned));
+    // `a, b` is written as often as `a,b`.
+    let several = text("topics").into_iter().flat_map(|all| all.split(','));
+    topics.extend(several.map(|topic| topic.trim_matches(' ').to_owned()));
     if topics.is_empty() {
         return Err(Fault::new(Cause::NoParameter, "topic and topics are missing"));
     }
