@@ -33,6 +33,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     super::rmqtt::clients::ENDPOINTS,
     super::rmqtt::subscriptions::ENDPOINTS,
     super::rmqtt::messages::ENDPOINTS,
+    super::rmqtt::retained::ENDPOINTS,
     super::rmqtt::plugins::ENDPOINTS,
     super::probes::ENDPOINTS,
     super::openapi::ENDPOINTS,
@@ -299,11 +300,18 @@ pub fn list(dialect: Dialect) -> Answer {
             Dialect::V4 => format!("{}/", endpoint.path),
             _ => endpoint.path.to_owned(),
         };
-        rows.push(json!({
-            "path": path, "name": endpoint.name, "method": endpoint.method, "descr": endpoint.about
-        }));
+        let name = listed_name(dialect, endpoint);
+        rows.push(json!({"path": path, "name": name, "method": endpoint.method, "descr": endpoint.about}));
     }
     Answer(if dialect == Dialect::V4 { json!({"code": 0, "data": rows}) } else { rows.into() })
+}
+
+/// RMQTT has one name for what is asked of one node and of all: `get_brokers` for `/brokers/{node}`.
+fn listed_name(dialect: Dialect, endpoint: &Endpoint) -> &'static str {
+    let of_all = endpoint.path.strip_suffix("/{node}").filter(|_| endpoint.name.starts_with("get_"));
+    let rows = || all().filter(|(d, e)| *d == dialect && e.method == endpoint.method);
+    let named = of_all.and_then(|path| rows().find(|(_, e)| e.path == path));
+    named.map_or(endpoint.name, |(_, e)| e.name)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::common::{Broker, DRIVERS, Http, Login, Peer};
 use crate::served;
 use ringmq::codec::{Packet, ReasonCode, Version};
+use ringmq::message::QoS;
 use serde_json::json;
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -46,6 +47,10 @@ fn reload_reads_and_sets_on_all_shards_at_once_and_all_or_nothing() {
         assert_eq!(before["data"]["max_packet_size"], 1024);
         assert_eq!(before["data"]["allow_anonymous"], true);
         assert_eq!(http.json("/api/v4/configuration"), before);
+        // What was read is written back as it is.
+        let back = http.post("/api/v4/reload", &json!({"data": before["data"]}).to_string());
+        assert_eq!((back.status, &back.json()["changed"]), (200, &json!([])), "{back:?}");
+        assert_eq!(http.json("/api/v4/reload"), before);
         for (body, code, named) in [
             (r#"{"data": {"msq_len": 7, "keepalive_backoff": 1}}"#, 108, "keepalive_backoff"),
             (r#"{"data": {"msq_len": 7, "nothing": 1}}"#, 108, "nothing"),
@@ -94,6 +99,28 @@ fn what_is_to_outlive_a_restart_does_and_the_rest_does_not() {
     let broker = Broker::start_http(DRIVERS[0], 2, &settings);
     let data = Http::of(&broker).json("/api/v4/reload")["data"].clone();
     assert_eq!((&data["msq_len"], &data["qos_duration"]), (&json!(77), &json!(300)));
+    broker.stop();
+}
+
+#[test]
+fn a_session_of_an_earlier_run_says_that_it_is_away_and_why() {
+    let folder = Folder::new("away");
+    let settings = [("broker.data_dir", folder.0.to_str().unwrap()), ("broker.durability", "on")];
+    let broker = Broker::start_http(DRIVERS[0], 2, &settings);
+    let login = Login { username: Some("carl".to_owned()), ..Login::lasting(Version::V5, "away") };
+    let (mut peer, _) = Peer::login(&broker, &login);
+    peer.subscribe("q", QoS::AtLeastOnce);
+    peer.disconnect();
+    broker.stop();
+    let broker = Broker::start_http(DRIVERS[0], 2, &settings);
+    let http = Http::of(&broker);
+    let rows = [&http.json("/api/v4/clients/offlines")["data"][0], &http.json("/api/v1/clients/away")];
+    for row in rows {
+        let known = (&row["clientid"], &row["username"], &row["connected"], &row["subscriptions_cnt"]);
+        assert_eq!(known, (&json!("away"), &json!("carl"), &json!(false), &json!(1)));
+        assert_eq!(row["disconnected_at"].as_str().map(str::len), Some(19), "{row}");
+        assert_eq!(row["disconnected_reason"], "The broker was restarted");
+    }
     broker.stop();
 }
 
@@ -203,8 +230,8 @@ fn no_connect_is_refused_while_the_broker_restarts() {
             assert!(connecting.join().unwrap() > 0);
         });
         assert_eq!(broker.pid(), pid);
-        // And once more: what was handed on can be handed on again.
-        assert_eq!(http.post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
+        // And once more, by the path of the document's example: what was handed on can be handed on again.
+        assert_eq!(http.post("/api/v4/restart", "").json(), json!({"code": 0}));
         let deadline = Instant::now() + Duration::from_secs(60);
         while broker.log().matches(" is serving").count() < 3 {
             assert!(broker.runs() && Instant::now() < deadline, "it did not come back:\n{}", broker.log());

@@ -13,6 +13,7 @@ mod desk;
 mod events;
 mod metrics;
 mod rmqtt;
+mod rmqtt_names;
 mod sys;
 mod v4_banned;
 mod v4_broker;

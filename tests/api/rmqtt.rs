@@ -81,8 +81,10 @@ fn the_endpoints_are_listed() {
     both(|_, api| {
         let listed = api.get("");
         let row = listed.as_array().unwrap().iter().find(|row| row["path"] == "/brokers/{node}").unwrap();
-        assert_eq!((&row["method"], &row["name"]), (&json!("GET"), &json!("get_broker")));
+        assert_eq!((&row["method"], &row["name"]), (&json!("GET"), &json!("get_brokers")));
         has(row, &["descr"]);
+        let row = listed.as_array().unwrap().iter().find(|row| row["path"] == "/plugins/{node}").unwrap();
+        assert_eq!(row["name"], "node_plugins");
     });
 }
 
@@ -321,10 +323,27 @@ fn plugins_are_the_built_in_parts() {
         assert_eq!((&config["max_row_limit"], &config["workers"]), (&json!(10_000), &json!(1)));
         assert!(config["http_laddr"].as_str().unwrap().starts_with("127.0.0.1:"), "{config}");
         assert_eq!(api.ask("PUT", "/plugins/1/rmqtt-http-api/config/reload", ""), json!("ok"));
-        for action in ["load", "unload"] {
-            let path = format!("/plugins/1/rmqtt-http-api/{action}");
-            assert_eq!(api.fails("PUT", &path, ""), api.refusal(409, 108));
+        // What is always there is loaded already, and stays.
+        assert_eq!(api.ask("PUT", "/plugins/1/rmqtt-http-api/load", ""), json!("ok"));
+        assert_eq!(api.ask("PUT", "/plugins/1/rmqtt-http-api/unload", ""), json!(false));
+        assert_eq!(api.get("/plugins/1/rmqtt-http-api")["active"], true);
+        // What the configuration does not have is not active, and loading does not bring it.
+        for (name, key) in [
+            ("rmqtt-acl", "acl_file"),
+            ("rmqtt-auth-http", "http_auth_url"),
+            ("rmqtt-auth-jwt", "jwt_public_key"),
+        ] {
+            let path = format!("/plugins/1/{name}");
+            let one = api.get(&path);
+            let is = (&one["name"], &one["active"], &one["inited"], &one["immutable"]);
+            assert_eq!(is, (&json!(name), &json!(false), &json!(false), &json!(true)));
+            has(&api.get(&format!("{path}/config")), &[key]);
+            assert_eq!(api.fails("PUT", &format!("{path}/load"), ""), api.refusal(409, 108));
+            assert_eq!(api.ask("PUT", &format!("{path}/unload"), ""), json!(false));
         }
+        // The broker of a test publishes nothing below $SYS.
+        assert_eq!(api.get("/plugins/1/rmqtt-sys-topic/config")["interval_s"], 0);
+        assert_eq!(api.get("/plugins/1/rmqtt-sys-topic")["active"], false);
         // What is no part of this broker is not there.
         assert_eq!(api.fails("PUT", "/plugins/1/rmqtt-web-hook/load", ""), api.refusal(404, 108));
         // One that can be unloaded does nothing then, on every shard.
@@ -337,5 +356,89 @@ fn plugins_are_the_built_in_parts() {
         peer.expect_disconnect(ReasonCode::RETAIN_NOT_SUPPORTED);
         assert_eq!(api.ask("PUT", &format!("{retainer}/load"), ""), json!("ok"));
         assert_eq!(api.get(retainer)["active"], true);
+    });
+}
+
+#[test]
+fn offline_sessions_are_listed_and_ended() {
+    both(|broker, api| {
+        for id in ["off-1", "off-2"] {
+            let (mut client, _) = Peer::login(broker, &Login::lasting(Version::V5, id));
+            client.subscribe("q", QoS::AtLeastOnce);
+            client.disconnect();
+        }
+        let (online, _) = Peer::login(broker, &Login::lasting(Version::V5, "on"));
+        for id in ["off-1", "off-2"] {
+            while api.get(&format!("/clients/{id}/online")) == json!(true) {}
+        }
+        let ids = |path: &str| {
+            let listed = api.get(path);
+            let mut ids: Vec<String> = listed
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|c| c["clientid"].as_str().unwrap().to_owned())
+                .collect();
+            ids.sort();
+            ids.join(" ")
+        };
+        assert_eq!(ids("/clients/offlines"), "off-1 off-2");
+        assert_eq!(ids("/clients/offlines?_like_clientid=-2"), "off-2");
+        assert_eq!(ids("/clients/offlines?connected=true"), "");
+        assert_eq!(api.get("/clients/offlines?_limit=1")[0], api.get("/clients?connected=false&_limit=1")[0]);
+        assert_eq!(api.ask("DELETE", "/clients/offlines?clientid=off-1", ""), json!({"count": 1}));
+        assert_eq!(api.ask("DELETE", "/clients/offlines", ""), json!({"count": 1}));
+        assert_eq!(ids("/clients"), "on");
+        assert!(api.ask("DELETE", "/clients/on", "").is_string());
+        drop(online);
+    });
+}
+
+#[test]
+fn retained_messages_are_listed_and_forgotten() {
+    both(|broker, api| {
+        let mut publisher = Peer::connect(broker, Version::V5, "publisher");
+        for n in 0..5 {
+            publisher.publish(&format!("r/{n}"), b"Hello World", QoS::AtLeastOnce, true);
+        }
+        publisher.publish("bytes", &[0xFF, 0], QoS::AtMostOnce, true);
+        publisher.ping();
+        while api.get("/retains?topic_filter=bytes")["items"] == json!([]) {}
+        let page = |query: &str| {
+            let body = api.get(&format!("/retains{query}"));
+            let items = body["items"].as_array().unwrap().clone();
+            let topics = items.iter().map(|r| r["topic"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+            (topics, body["has_more"] == json!(true))
+        };
+        assert_eq!(page("").0.len(), 6);
+        let (mut topics, more) = page("?topic_filter=r/%2B");
+        topics.sort();
+        assert_eq!((topics.join(" ").as_str(), more), ("r/0 r/1 r/2 r/3 r/4", false));
+        let mut paged: Vec<String> = Vec::new();
+        for (offset, more) in [(0, true), (2, true), (4, false)] {
+            let found = page(&format!("?topic_filter=r/%2B&offset={offset}&limit=2"));
+            assert_eq!(found.1, more, "{offset}");
+            paged.extend(found.0);
+        }
+        paged.sort();
+        assert_eq!(paged, topics);
+        let row = |topic: &str, payload: &str, qos: u8| json!({"topic": topic, "client_id": null, "remaining_ttl": null, "publish": {"topic": topic, "payload": payload, "qos": qos, "retain": true}});
+        assert_eq!(api.get("/retains?topic_filter=r/3")["items"], json!([row("r/3", "SGVsbG8gV29ybGQ=", 1)]));
+        assert_eq!(api.get("/retains?topic_filter=bytes")["items"], json!([row("bytes", "/wA=", 0)]));
+        assert_eq!(api.ask("DELETE", "/retains?topic=r/3", ""), json!("ok"));
+        for (method, path, status, code) in [
+            ("DELETE", "/retains?topic=r/3", 404, 108),
+            ("DELETE", "/retains?topic=r/%23", 400, 115),
+            ("DELETE", "/retains", 400, 107),
+            ("GET", "/retains?topic_filter=a/%23/b", 400, 115),
+            ("GET", "/retains?offset=-1", 400, 108),
+        ] {
+            assert_eq!(api.fails(method, path, ""), api.refusal(status, code), "{method} {path}");
+        }
+        for topic in ["r/0", "r/1", "r/2", "r/4", "bytes"] {
+            assert_eq!(api.ask("DELETE", &format!("/retains?topic={topic}"), ""), json!("ok"));
+        }
+        assert_eq!(page("").0, [""; 0]);
+        publisher.disconnect();
     });
 }

@@ -5,10 +5,10 @@ use crate::api::Context;
 use crate::api::dialect::Answer;
 use crate::api::endpoint::{Args, Endpoint, Reply};
 use crate::api::fault::{Cause, Fault};
-use crate::api::shape::{COUNT, QOS, Shape, may, must};
+use crate::api::shape::{COUNT, Field, QOS, Shape, may, must};
 use crate::api::times::date_time;
-use crate::api::v4::clients::{client_query, reason};
-use crate::desk::{Ask, ClientRow, Listing};
+use crate::api::v4::clients::{ENDED, client_query, end_sessions, ended, offline_query, reason};
+use crate::desk::{Ask, ClientQuery, ClientRow, Listing};
 use axum::extract::State;
 use axum::routing::{delete, get};
 use base64::Engine;
@@ -26,7 +26,7 @@ const CLIENT: Shape = Shape::Object(&[
     must("ip_address", TEXT_OR_NULL, "Its address; null where it is not known."),
     must("port", Shape::Maybe(&COUNT), "Its port; null where it is not known."),
     must("connected_at", Shape::Text, "When it connected, UTC."),
-    must("disconnected_at", TEXT_OR_NULL, "When its connection ended, UTC; null while it is connected."),
+    must("disconnected_at", TEXT_OR_NULL, ENDED),
     must("disconnected_reason", TEXT_OR_NULL, "Why; null while it is connected."),
     must("connected", Shape::Flag, "Whether it is connected."),
     must("keepalive", COUNT, "Keep alive in seconds."),
@@ -53,27 +53,29 @@ const CLIENT: Shape = Shape::Object(&[
     ),
 ]);
 
+const FILTERS: &[Field] = &[
+    LIMIT,
+    may("clientid", Shape::Text, "Client identifier."),
+    may("username", Shape::Text, "User name."),
+    may("ip_address", Shape::Text, "Its address."),
+    may("connected", Shape::Flag, "Whether it is connected."),
+    may("clean_start", Shape::Flag, "Whether it asked for a new session."),
+    may("session_present", Shape::Flag, "Whether CONNECT found a session."),
+    may("proto_ver", Shape::Integer(0, 255), "Protocol level: 3, 4 or 5."),
+    may("_like_clientid", Shape::Text, "A part of the client identifier."),
+    may("_like_username", Shape::Text, "A part of the user name."),
+    may("_gte_created_at", SECONDS, "The session was made then or later, in seconds since 1970."),
+    may("_lte_created_at", SECONDS, "The session was made then or before, in seconds since 1970."),
+    may("_gte_connected_at", SECONDS, "It connected then or later, in seconds since 1970."),
+    may("_lte_connected_at", SECONDS, "It connected then or before, in seconds since 1970."),
+    may("_gte_mqueue_len", COUNT, "So many messages wait for it, or more."),
+    may("_lte_mqueue_len", COUNT, "So many messages wait for it, or fewer."),
+];
+
 /// The endpoints.
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
-        query: &[
-            LIMIT,
-            may("clientid", Shape::Text, "Client identifier."),
-            may("username", Shape::Text, "User name."),
-            may("ip_address", Shape::Text, "Its address."),
-            may("connected", Shape::Flag, "Whether it is connected."),
-            may("clean_start", Shape::Flag, "Whether it asked for a new session."),
-            may("session_present", Shape::Flag, "Whether CONNECT found a session."),
-            may("proto_ver", Shape::Integer(0, 255), "Protocol level: 3, 4 or 5."),
-            may("_like_clientid", Shape::Text, "A part of the client identifier."),
-            may("_like_username", Shape::Text, "A part of the user name."),
-            may("_gte_created_at", SECONDS, "The session was made then or later, in seconds since 1970."),
-            may("_lte_created_at", SECONDS, "The session was made then or before, in seconds since 1970."),
-            may("_gte_connected_at", SECONDS, "It connected then or later, in seconds since 1970."),
-            may("_lte_connected_at", SECONDS, "It connected then or before, in seconds since 1970."),
-            may("_gte_mqueue_len", COUNT, "So many messages wait for it, or more."),
-            may("_lte_mqueue_len", COUNT, "So many messages wait for it, or fewer."),
-        ],
+        query: FILTERS,
         answer: Reply::Json(Shape::List(&CLIENT)),
         serve: || get(list),
         ..at("/clients", "search_clients", "Clients with a session, connected or not.")
@@ -100,12 +102,41 @@ pub const ENDPOINTS: &[Endpoint] = &[
         serve: || get(online),
         ..at("/clients/{clientid}/online", "check_online", "Whether a client is connected.")
     },
+    Endpoint {
+        query: FILTERS,
+        answer: Reply::Json(Shape::List(&CLIENT)),
+        serve: || get(offline),
+        ..at("/clients/offlines", "search_offlines", "Sessions whose client is not connected.")
+    },
+    Endpoint {
+        method: "DELETE",
+        query: FILTERS,
+        answer: Reply::Json(Shape::Object(&[must("count", COUNT, "Sessions that were ended.")])),
+        serve: || delete(end_offline),
+        ..at(
+            "/clients/offlines",
+            "kick_offlines",
+            "Ends sessions whose client is not connected: all, or those that the query describes.",
+        )
+    },
 ];
 
 async fn list(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
-    let query = client_query(&cx, &args)?;
-    let listed = cx.desk.list(Listing::Clients, &query, Default::default(), 0, limit(&args)).await?;
-    Ok(Answer(listed.rows.iter().map(|client| row(&cx, client)).collect()))
+    answer(&cx, &client_query(&cx, &args)?, &args).await
+}
+
+async fn offline(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
+    answer(&cx, &offline_query(&cx, &args)?, &args).await
+}
+
+async fn answer(cx: &Context, query: &ClientQuery, args: &Args) -> Result<Answer, Fault> {
+    let listed = cx.desk.list(Listing::Clients, query, Default::default(), 0, limit(args)).await?;
+    Ok(Answer(listed.rows.iter().map(|client| row(cx, client)).collect()))
+}
+
+async fn end_offline(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
+    let count = end_sessions(&cx, &offline_query(&cx, &args)?).await?;
+    Ok(Answer(json!({"count": count})))
 }
 
 async fn find(cx: &Context, args: &Args) -> Result<Option<Box<ClientRow>>, Fault> {
@@ -167,8 +198,8 @@ fn row(cx: &Context, client: &ClientRow) -> Value {
         "ip_address": client.peer.map(|peer| peer.ip().to_string()),
         "port": client.peer.map(|peer| peer.port()),
         "connected_at": time(client.connected_at),
-        "disconnected_at": client.disconnected_at.map(time),
-        "disconnected_reason": client.disconnected_at.map(|_| reason(client)),
+        "disconnected_at": ended(client).map(time),
+        "disconnected_reason": ended(client).map(|_| reason(client)),
         "connected": client.connected,
         "keepalive": client.keep_alive_s,
         "clean_start": client.clean_start,

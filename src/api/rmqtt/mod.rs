@@ -5,6 +5,7 @@ pub mod clients;
 pub mod messages;
 pub mod node;
 pub mod plugins;
+pub mod retained;
 pub mod subscriptions;
 
 use super::Context;

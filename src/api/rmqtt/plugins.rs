@@ -1,5 +1,6 @@
 //! What RMQTT has as plugins, and this broker as built-in parts: listed, with their configuration. A part that is
-//! one setting can be unloaded and loaded, which is to turn the setting off and on; the others are immutable.
+//! one setting can be unloaded and loaded, which is to turn the setting off and on; the others are immutable, and
+//! active where they are always there, or where the configuration says what they need.
 
 use super::{at, this_node};
 use crate::api::Context;
@@ -17,31 +18,77 @@ use serde_json::{Map, Value, json};
 struct Part {
     name: &'static str,
     descr: &'static str,
-    /// The setting that turns it off and on.
-    switch: Option<&'static str>,
+    works: Works,
     /// Its keys of the configuration.
     keys: &'static [&'static str],
+}
+
+/// When a part works.
+#[derive(Clone, Copy)]
+enum Works {
+    Always,
+    /// While this setting is on, which loading and unloading change.
+    While(&'static str),
+    /// Where one of these has a value, which a restart or a reload of the configuration brings.
+    Where(&'static [&'static str]),
 }
 
 const PARTS: &[Part] = &[
     Part {
         name: "rmqtt-http-api",
         descr: "This API.",
-        switch: None,
+        works: Works::Always,
         keys: &["http.listen", "http.auth", "http.hosts", "http.max_body_bytes"],
     },
-    Part { name: "rmqtt-counter", descr: "Metrics and statistics.", switch: None, keys: &[] },
+    Part { name: "rmqtt-counter", descr: "Metrics and statistics.", works: Works::Always, keys: &[] },
+    Part {
+        name: "rmqtt-acl",
+        descr: "Rules about who may publish and subscribe to what.",
+        works: Works::Where(&["auth.acl_file"]),
+        keys: &["auth.acl_file", "auth.deny_action"],
+    },
+    Part {
+        name: "rmqtt-auth-http",
+        descr: "Asks an HTTP server who clients are.",
+        works: Works::Where(&["auth.http_auth_url"]),
+        keys: &[
+            "auth.http_auth_url",
+            "auth.http_auth_method",
+            "auth.http_auth_params",
+            "auth.http_superuser_url",
+            "auth.http_superuser_method",
+            "auth.http_superuser_params",
+            "auth.http_timeout_ms",
+        ],
+    },
+    Part {
+        name: "rmqtt-auth-jwt",
+        descr: "Clients that bring JSON Web Tokens.",
+        works: Works::Where(&[
+            "auth.jwt_secret",
+            "auth.jwt_public_key",
+            "auth.jwt_jwks_file",
+            "auth.jwt_jwks_url",
+        ]),
+        keys: &["auth.jwt_public_key", "auth.jwt_jwks_file", "auth.jwt_jwks_url", "auth.jwt_claims"],
+    },
     Part {
         name: "rmqtt-retainer",
         descr: "Retained messages.",
-        switch: Some("mqtt.retain_available"),
+        works: Works::While("mqtt.retain_available"),
         keys: &["mqtt.retain_available", "mqtt.max_retained", "mqtt.max_retained_bytes"],
     },
     Part {
         name: "rmqtt-shared-subscription",
         descr: "Shared subscriptions.",
-        switch: Some("mqtt.shared_available"),
+        works: Works::While("mqtt.shared_available"),
         keys: &["mqtt.shared_available", "mqtt.shared_strategy"],
+    },
+    Part {
+        name: "rmqtt-sys-topic",
+        descr: "What the broker publishes below $SYS/.",
+        works: Works::Where(&["sys.interval_s"]),
+        keys: &["sys.interval_s", "sys.client_events", "sys.local_only"],
     },
 ];
 
@@ -101,12 +148,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: "PUT",
         answer: Reply::Json(Shape::Flag),
-        causes: &[Cause::Conflict],
         serve: || put(unload),
         ..at(
             "/plugins/{node}/{plugin}/unload",
             "node_plugin_unload",
-            "Turns a built-in part off, unless it is immutable.",
+            "Turns a built-in part off, unless it is immutable; whether it did.",
         )
     },
 ];
@@ -126,14 +172,28 @@ fn row(part: &Part, settings: &Settings) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "descr": part.descr,
         "active": is_active(part, settings),
-        "inited": true,
-        "immutable": part.switch.is_none(),
+        "inited": is_active(part, settings) || !is_immutable(part),
+        "immutable": is_immutable(part),
         "attrs": null,
     })
 }
 
 fn is_active(part: &Part, settings: &Settings) -> bool {
-    part.switch.is_none_or(|key| settings.keys.get(key) == Some(&Value::Bool(true)))
+    let has = |key: &&str| match settings.keys.get(*key) {
+        Some(Value::Bool(flag)) => *flag,
+        Some(Value::Number(n)) => n.as_u64() != Some(0),
+        Some(Value::String(text)) => !text.is_empty(),
+        _ => false,
+    };
+    match part.works {
+        Works::Always => true,
+        Works::While(key) => has(&key),
+        Works::Where(keys) => keys.iter().any(has),
+    }
+}
+
+fn is_immutable(part: &Part) -> bool {
+    !matches!(part.works, Works::While(_))
 }
 
 /// The part that the path names, with or without `rmqtt-` in front.
@@ -183,24 +243,31 @@ async fn reload(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> 
     Ok(Answer("ok".into()))
 }
 
-async fn switch(cx: &Context, part: &Part, on: bool) -> Result<(), Fault> {
-    let Some(key) = part.switch else {
-        return Err(Fault::new(Cause::Conflict, format!("{} is immutable: it is always loaded", part.name)));
-    };
+async fn switch(cx: &Context, key: &str, on: bool) -> Result<(), Fault> {
     let wanted = Map::from_iter([(key.to_owned(), on.into())]);
     order(&cx.orders, |reply| Order::Change { wanted, keep: false, reply }).await??;
     Ok(())
 }
 
+/// Loading what is loaded is done already.
 async fn load(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
     let part = part(&cx, &args)?;
-    switch(&cx, part, true).await?;
+    match part.works {
+        Works::While(key) => switch(&cx, key, true).await?,
+        Works::Where(keys) if !is_active(part, &settings(&cx).await?) => {
+            let text = format!("{} works where the configuration has {}", part.name, keys.join(" or "));
+            return Err(Fault::new(Cause::Conflict, text));
+        }
+        _ => {}
+    }
     Ok(Answer("ok".into()))
 }
 
+/// Whether it was unloaded; what is immutable is not.
 async fn unload(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
     let part = part(&cx, &args)?;
+    let Works::While(key) = part.works else { return Ok(Answer(false.into())) };
     let active = is_active(part, &settings(&cx).await?);
-    switch(&cx, part, false).await?;
+    switch(&cx, key, false).await?;
     Ok(Answer(active.into()))
 }

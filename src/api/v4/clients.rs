@@ -8,6 +8,7 @@ use crate::api::fault::{Cause, Fault};
 use crate::api::shape::{COUNT, Field, Shape, may, must};
 use crate::api::times::date_time;
 use crate::desk::{Ask, ClientQuery, ClientRow, Listing};
+use crate::time::Moment;
 use axum::extract::State;
 use axum::routing::{delete, get};
 use serde_json::{Value, json};
@@ -48,6 +49,10 @@ const FILTERS: &[Field] = &[
 
 const TEXT_OR_NULL: Shape = Shape::Maybe(&Shape::Text);
 
+/// What `disconnected_at` is.
+pub const ENDED: &str = "When its connection ended, UTC, or when the broker started if that was later; null while it \
+                         is connected.";
+
 /// One client.
 const CLIENT: Shape = Shape::Object(&[
     must("node", Shape::Text, "`node.name`."),
@@ -62,7 +67,7 @@ const CLIENT: Shape = Shape::Object(&[
     must("connected", Shape::Flag, "Whether it is connected."),
     must("conn_state", Shape::OneOf(STATES), "The same."),
     must("connected_at", Shape::Text, "When it connected, UTC."),
-    must("disconnected_at", TEXT_OR_NULL, "When its connection ended, UTC; null while it is connected."),
+    must("disconnected_at", TEXT_OR_NULL, ENDED),
     must("disconnected_reason", TEXT_OR_NULL, "What was said then; null while it is connected."),
     must("created_at", Shape::Text, "When its session was made, UTC."),
     must("zone", Shape::Text, "Group of settings."),
@@ -215,7 +220,8 @@ pub async fn end_sessions(cx: &Context, query: &ClientQuery) -> Result<u64, Faul
     Ok(count)
 }
 
-fn offline_query(cx: &Context, args: &Args) -> Result<ClientQuery, Fault> {
+/// The same, of those who are not connected.
+pub fn offline_query(cx: &Context, args: &Args) -> Result<ClientQuery, Fault> {
     let query = client_query(cx, args)?;
     let nobody = query.nobody || query.connected == Some(true);
     Ok(ClientQuery { connected: Some(false), nobody, ..query })
@@ -267,7 +273,7 @@ pub fn client_query(cx: &Context, args: &Args) -> Result<ClientQuery, Fault> {
 fn row(cx: &Context, client: &ClientRow) -> Value {
     let time = |moment| date_time(cx.desk.time_of_day(moment));
     let state = if client.connected { "connected" } else { "disconnected" };
-    let reason = client.disconnected_at.map(|_| reason(client));
+    let reason = ended(client).map(|_| reason(client));
     let t = &client.traffic;
     let mut row = json!({
         "node": cx.facts.node.name,
@@ -282,7 +288,7 @@ fn row(cx: &Context, client: &ClientRow) -> Value {
         "connected": client.connected,
         "conn_state": state,
         "connected_at": time(client.connected_at),
-        "disconnected_at": client.disconnected_at.map(time),
+        "disconnected_at": ended(client).map(time),
         "disconnected_reason": reason,
         "created_at": time(client.created_at),
         "zone": ZONE,
@@ -320,10 +326,16 @@ fn row(cx: &Context, client: &ClientRow) -> Value {
     row
 }
 
+/// When the connection of a client ended that has none. One of an earlier run had ended when this run took its session.
+pub fn ended(client: &ClientRow) -> Option<Moment> {
+    client.disconnected_at.or((!client.connected).then_some(client.connected_at))
+}
+
 /// Why a client is not connected.
 pub fn reason(client: &ClientRow) -> String {
     use crate::codec::ReasonCode;
     match client.disconnect_reason {
+        None if client.disconnected_at.is_none() => "The broker was restarted".to_owned(),
         None => "The connection ended without DISCONNECT".to_owned(),
         Some(ReasonCode::SUCCESS) => "Normal disconnection".to_owned(),
         Some(code) => code.to_string(),

@@ -90,8 +90,7 @@ fn row(cx: &Context, message: &Message) -> Value {
         Ok(text) => ("plain", text.to_owned()),
         Err(_) => ("base64", base64::engine::general_purpose::STANDARD.encode(view.payload)),
     };
-    let expires = view.head.expires;
-    let expiry_s = (expires != Moment::NEVER).then(|| expires.since_ms(cx.desk.now()).div_ceil(1_000));
+    let expiry_s = expiry_s(cx, message);
     json!({
         "topic": view.topic,
         "qos": view.head.qos as u8,
@@ -101,6 +100,12 @@ fn row(cx: &Context, message: &Message) -> Value {
         "expiry_s": expiry_s,
         "properties_len": view.properties.len(),
     })
+}
+
+/// Seconds until it expires; `None` where it does not.
+pub fn expiry_s(cx: &Context, message: &Message) -> Option<u64> {
+    let expires = message.view().head.expires;
+    (expires != Moment::NEVER).then(|| expires.since_ms(cx.desk.now()).div_ceil(1_000))
 }
 
 async fn one(State(cx): State<Context>, args: Args) -> Result<Answer, Fault> {
