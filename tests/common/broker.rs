@@ -23,6 +23,8 @@ pub enum Driver {
 /// The drivers that every test runs on.
 pub const DRIVERS: &[Driver] = &[Driver::Uring, Driver::Epoll];
 
+/// The binary of this package.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ringmq");
 /// Time to start, far above what it takes.
 const START: Duration = Duration::from_secs(60);
 /// Time to drain and end.
@@ -75,8 +77,30 @@ impl Broker {
         Broker::start_with(driver, shards, &["--http", "127.0.0.1:0", "--config", file], settings)
     }
 
+    /// As [`Broker::start`], by a command line that becomes the program whose path and arguments follow it.
+    pub fn start_under(
+        wrapper: &[String],
+        driver: Driver,
+        shards: usize,
+        settings: &[(&str, &str)],
+    ) -> Broker {
+        let (first, rest) = wrapper.split_first().expect("a command line");
+        let mut command = Command::new(first);
+        command.args(rest).arg(PROGRAM);
+        Broker::launch(command, driver, shards, &["--http", "off"], settings)
+    }
+
     fn start_with(driver: Driver, shards: usize, more: &[&str], settings: &[(&str, &str)]) -> Broker {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
+        Broker::launch(Command::new(PROGRAM), driver, shards, more, settings)
+    }
+
+    fn launch(
+        mut command: Command,
+        driver: Driver,
+        shards: usize,
+        more: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Broker {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RINGMQ_") {
                 command.env_remove(name);
@@ -97,7 +121,7 @@ impl Broker {
             command.args(["--set", &format!("{key}={value}")]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary of this package can be started");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} can be started: {error}"));
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let (serves, served) = channel();
         let stderr = child.stderr.take().expect("stderr is piped");
