@@ -211,3 +211,24 @@ fn identifiers_of_a_queue_go_on_in_the_next_run_of_the_broker() {
         assert_eq!(next_place(first, Some(first + 9)), first + 10);
     }
 }
+
+#[test]
+fn what_is_stored_leaves_at_qos_2_once_it_is_on_the_disk_and_nothing_overtakes_it() {
+    let (mut world, mut link, mut out) = (World::new(), link(10), Outgoing::default());
+    out.set_queue(7);
+    for (n, qos) in
+        [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce), (4, QoS::ExactlyOnce)]
+    {
+        let d = Delivery { seq: u64::from(n), ..delivery(n, qos, 0) };
+        assert_eq!(out.offer(d, Some(&mut link), "c", &mut world.ctx()), Offered::Taken);
+    }
+    let payloads =
+        |link: &mut Link| sent(link).into_iter().map(|(_, payload, _)| payload).collect::<Vec<_>>();
+    assert_eq!(payloads(&mut link), ["1"]);
+    out.open_gate(2);
+    out.pump(&mut link, "c", &mut world.ctx());
+    assert_eq!(payloads(&mut link), ["2", "3"]);
+    out.open_gate(4);
+    out.pump(&mut link, "c", &mut world.ctx());
+    assert_eq!(payloads(&mut link), ["4"]);
+}
