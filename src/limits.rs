@@ -256,6 +256,18 @@ pub const AUTH_BCRYPT_COST_MAX: u8 = 16;
 pub const AUTH_WAITING_MAX: usize = 4_096;
 /// Logins of all shards that the connectors have under way.
 pub const AUTH_LOGINS_MAX: usize = 16_384;
+/// Questions about rights that one packet has under way at a time; a SUBSCRIBE with more filters asks again.
+pub const INQUIRY_TOPICS_MAX: usize = 16;
+/// Filters of a SUBSCRIBE that are looked at for them.
+pub const INQUIRY_FILTERS_MAX: usize = 64;
+/// Packets of one shard that wait for what a back-end says of their clients' rights; further ones get no answer.
+pub const INQUIRIES_MAX: usize = 16_384;
+/// The same for all shards together.
+pub const INQUIRIES_ALL_MAX: usize = 65_536;
+/// Rulings of a back-end that are remembered for one client at most.
+pub const RULINGS_MAX: u64 = 1_024;
+/// Bytes of their topics, for one client.
+pub const RULINGS_BYTES_MAX: usize = 16_384;
 /// Milliseconds that a CONNECT waits to be judged.
 pub const AUTH_WAIT_MS: u64 = 10_000;
 /// Logins that are remembered as proven, by a digest of 16 bytes, in each of two generations.

@@ -63,6 +63,27 @@ fn a_broker_is_looked_at_and_a_client_is_kicked() {
 }
 
 #[test]
+fn what_is_remembered_of_rights_is_looked_at_and_forgotten() {
+    // Nothing listens on port 1, so that nothing is ever said.
+    let broker = Broker::start_http(DRIVERS[0], 2, &[("auth.http_acl_url", "http://127.0.0.1:1/")]);
+    let url = format!("http://{}", broker.http());
+    let _peer = Peer::connect(&broker, Version::V5, "ctl/one");
+    for (args, said) in [
+        (&["acl", "cache", "ctl/one"][..], "none\n"),
+        (&["acl", "cache-clean", "ctl/one"], "ok\n"),
+        (&["acl", "cache-clean", "all"], "ok\n"),
+        (&["acl", "cache-clean"], "ok\n"),
+    ] {
+        assert_eq!(ctl(&url, args), (0, said.to_owned(), String::new()), "{args:?}");
+    }
+    for args in [["acl", "cache", "nobody"], ["acl", "cache-clean", "nobody"]] {
+        let (code, _, err) = ctl(&url, &args);
+        assert!(code == 1 && err.contains("404"), "{err}");
+    }
+    broker.stop();
+}
+
+#[test]
 fn somebody_is_banned_and_the_ban_is_taken_back() {
     let broker = Broker::start_http(DRIVERS[0], 2, &[]);
     let url = format!("http://{}", broker.http());

@@ -103,6 +103,7 @@ impl Rig {
             options: Options { max_inflight: 64, anonymous_local_only: false, ..Options::default() },
             policy: Default::default(),
             ask_login: None,
+            ask_rights: None,
             helpers: None,
             entrances: Vec::new(),
             log_lines_per_s: 0,

@@ -19,6 +19,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     super::v4::broker::ENDPOINTS,
     super::v4::alarms::ENDPOINTS,
     super::v4::banned::ENDPOINTS,
+    super::v4::acl_cache::ENDPOINTS,
     super::v4::clients::ENDPOINTS,
     super::v4::subscriptions::ENDPOINTS,
     super::v4::messages::ENDPOINTS,

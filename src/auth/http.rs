@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `%c` `%u` `%P` | client identifier, user name, password |
 //! | `%a` | address of the client |
-//! | `%A` `%t` | of an ACL request: 1 for a subscription and 2 for a message, and the topic or filter |
+//! | `%A` `%t` `%m` | of a question about rights: 1 for a subscription and 2 for a message, the topic or filter as the client names it, and what its listener's mountpoint puts before it |
 //! | `%r` `%%` | `mqtt`, and `%` |
 //!
 //! What a client does not have stands there as nothing. A value can never be more than a value: it is encoded after the
@@ -25,6 +25,8 @@ pub struct HttpOptions {
     pub auth: Ask,
     /// Whether one that may do so may do everything.
     pub superuser: Ask,
+    /// Whether a client may do what no rule applies to.
+    pub acl: Ask,
     /// How parameters are sent.
     pub format: Format,
     /// Lines of each request's head.
@@ -42,7 +44,7 @@ pub struct HttpOptions {
 impl std::fmt::Debug for HttpOptions {
     /// Without headers, which may be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HttpOptions({:?}, {:?})", self.auth, self.superuser)
+        write!(f, "HttpOptions({:?}, {:?}, {:?})", self.auth, self.superuser, self.acl)
     }
 }
 
@@ -51,6 +53,17 @@ impl Default for HttpOptions {
         HttpOptions {
             auth: Ask::new(&["clientid=%c", "username=%u", "password=%P"]),
             superuser: Ask::new(&["clientid=%c", "username=%u"]),
+            acl: Ask {
+                method: Method::Get,
+                ..Ask::new(&[
+                    "access=%A",
+                    "username=%u",
+                    "clientid=%c",
+                    "ipaddr=%a",
+                    "topic=%t",
+                    "mountpoint=%m",
+                ])
+            },
             format: Format::default(),
             headers: Vec::new(),
             timeout_ms: 3_000,
@@ -110,7 +123,7 @@ pub struct Param {
 }
 
 /// Letters of placeholders.
-const HOLDERS: &str = "cuPaAtr";
+const HOLDERS: &str = "cuPaAtmr";
 
 impl Param {
     /// Reads `NAME=VALUE`.
@@ -140,7 +153,7 @@ impl Param {
                 Ok(Param { name: name.into(), value: value.into() })
             }
             _ => Err(format!(
-                "expected NAME=VALUE, where VALUE may hold %c, %u, %P, %a, %A, %t, %r and %%, got {text:?}"
+                "expected NAME=VALUE, where VALUE may hold %c, %u, %P, %a, %A, %t, %m, %r and %%, got {text:?}"
             )),
         }
     }
@@ -166,10 +179,11 @@ impl Param {
                     filled.extend_from_slice(from.unwrap_or_default().as_bytes());
                 }
                 Some('A') => {
-                    let access = of.topic.map_or("", |(access, _)| access.number());
+                    let access = of.deed.map_or("", |deed| deed.access.number());
                     filled.extend_from_slice(access.as_bytes());
                 }
-                Some('t') => filled.extend_from_slice(of.topic.map_or("", |(_, topic)| topic).as_bytes()),
+                Some('t') => filled.extend_from_slice(of.deed.map_or("", |deed| deed.topic).as_bytes()),
+                Some('m') => filled.extend_from_slice(of.deed.map_or("", |deed| deed.mount).as_bytes()),
                 Some('r') => filled.extend_from_slice(b"mqtt"),
                 _ => filled.push(b'%'),
             }
@@ -234,6 +248,17 @@ impl Access {
     }
 }
 
+/// What a client wants, as a back-end is told it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Which of the two.
+    pub access: Access,
+    /// The topic or filter, as the client names it.
+    pub topic: &'a str,
+    /// What stands before it without its knowing.
+    pub mount: &'a str,
+}
+
 /// Whom a request is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -245,8 +270,8 @@ pub struct Subject<'a> {
     pub password: Option<&'a [u8]>,
     /// Address, where it is known.
     pub from: Option<IpAddr>,
-    /// What it wants of which topic, where it is asked for that.
-    pub topic: Option<(Access, &'a str)>,
+    /// What it wants, where that is the question.
+    pub deed: Option<Wanted<'a>>,
 }
 
 /// A request, ready to be sent.
@@ -400,15 +425,15 @@ mod tests {
             username: Some("j\u{f6}rg"),
             password: Some(b"p w\xff"),
             from: Some([10, 0, 0, 1].into()),
-            topic: Some((Access::Publish, "a/+/b")),
+            deed: Some(Wanted { access: Access::Publish, topic: "a/+/b", mount: "m/" }),
         }
     }
 
     #[test]
     fn a_value_is_a_value_whatever_it_holds() {
-        let all = ["id=%c", "u=%u", "p=%P", "t=%A-%t", "from=%a", "l=%r,%%,%%c", "x="];
+        let all = ["id=%c", "u=%u", "p=%P", "t=%A-%m%t", "from=%a", "l=%r,%%,%%c", "x="];
         let form =
-            "id=a%26b%3Dc%25u&u=j%C3%B6rg&p=p+w%FF&t=2-a%2F%2B%2Fb&from=10.0.0.1&l=mqtt%2C%25%2C%25c&x=";
+            "id=a%26b%3Dc%25u&u=j%C3%B6rg&p=p+w%FF&t=2-m%2Fa%2F%2B%2Fb&from=10.0.0.1&l=mqtt%2C%25%2C%25c&x=";
         let post = ask(Method::Post, &all).about(Format::Form, &subject()).unwrap();
         assert_eq!(String::from_utf8(post.body).unwrap(), form);
         assert_eq!(post.url, "http://127.0.0.1/auth");
@@ -425,8 +450,9 @@ mod tests {
 
     #[test]
     fn what_a_client_does_not_have_is_nothing() {
-        let nobody = Subject { client_id: "c", username: None, password: None, from: None, topic: None };
-        let get = ask(Method::Get, &["u=%u", "p=%P", "a=%a", "t=%A%t"]).about(Format::Form, &nobody).unwrap();
+        let nobody = Subject { client_id: "c", username: None, password: None, from: None, deed: None };
+        let get =
+            ask(Method::Get, &["u=%u", "p=%P", "a=%a", "t=%A%t%m"]).about(Format::Form, &nobody).unwrap();
         assert_eq!(get.url, "http://127.0.0.1/auth?u=&p=&a=&t=");
         assert_eq!(ask(Method::Get, &[]).about(Format::Form, &nobody).unwrap().url, "http://127.0.0.1/auth");
     }

@@ -6,7 +6,8 @@
 //! is anonymous if it has no credentials or no source is configured, and is refused otherwise. A further kind of source
 //! (SQL, Redis, LDAP) is a [`Source`] with its options here, and an answer in the connectors' logins.
 //!
-//! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]).
+//! **What they may do.** Without rules everything; with rules, what the first rule that applies says ([`acl`]); where none
+//! does, what a back-end says that is asked about it ([`Inquiry`]).
 
 pub mod acl;
 mod aging;
@@ -18,6 +19,7 @@ pub mod http;
 pub mod jwt;
 mod network;
 pub mod passwords;
+mod ruling;
 pub mod scram;
 mod tls;
 
@@ -30,6 +32,7 @@ pub use http::HttpOptions;
 pub use jwt::{Claim, Grant, Jwt};
 pub use network::Network;
 pub use passwords::Passwords;
+pub use ruling::{Inquiry, Ruled, Ruling, Rulings};
 
 use crate::limits::HTTP_JWT_SECRET_BYTES_MIN as JWT_SECRET_BYTES_MIN;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -92,8 +95,25 @@ pub struct AuthOptions {
     pub http: HttpOptions,
     /// Rules about publishing and subscribing.
     pub acl_file: Option<PathBuf>,
+    /// What is remembered of what back-ends say about rights.
+    pub rulings: RulingOptions,
     /// What happens to a client that does what it may not.
     pub deny_action: DenyAction,
+}
+
+/// What is remembered of what back-ends say about rights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RulingOptions {
+    /// Rulings that are remembered for one client.
+    pub entries_max: u16,
+    /// Seconds for which they hold; 0 = not at all.
+    pub hold_s: u32,
+}
+
+impl Default for RulingOptions {
+    fn default() -> RulingOptions {
+        RulingOptions { entries_max: 32, hold_s: 60 }
+    }
 }
 
 impl Default for AuthOptions {
@@ -109,6 +129,7 @@ impl Default for AuthOptions {
             jwt_outlive: false,
             http: HttpOptions::default(),
             acl_file: None,
+            rulings: RulingOptions::default(),
             deny_action: DenyAction::default(),
         }
     }
@@ -210,8 +231,10 @@ pub struct Policy {
     pub tls: Option<Arc<ClientConfig>>,
     /// What is answered about those who do not exist depends on it.
     pub secret: Secret,
-    /// Rules; without them whoever is let in may do everything.
+    /// Rules. Without them, and where no back-end is asked, whoever is let in may do everything.
     pub acl: Option<Acl>,
+    /// What is remembered of what a back-end says about rights.
+    pub rulings: RulingOptions,
     /// What happens to a client that does what it may not.
     pub deny_action: DenyAction,
 }
@@ -243,7 +266,8 @@ impl Policy {
         };
         let chain = chain_of(&options.chain, is_on)?;
         let secret = Secret::draw()?;
-        Ok(Policy { chain, passwords, jwt, jwks, http, tls, secret, acl, deny_action: options.deny_action })
+        let (rulings, deny_action) = (options.rulings, options.deny_action);
+        Ok(Policy { chain, passwords, jwt, jwks, http, tls, secret, acl, rulings, deny_action })
     }
 
     /// Whether nobody is asked who a client is.
@@ -258,6 +282,16 @@ impl Policy {
             Source::PasswordFile => username.is_some(),
             Source::Http => true,
         })
+    }
+
+    /// Whether a back-end is asked about what no rule applies to.
+    pub fn asks_rules(&self) -> bool {
+        self.http.acl.is_on()
+    }
+
+    /// Whether something says what clients may do; else each may do everything.
+    pub fn has_rules(&self) -> bool {
+        self.acl.is_some() || self.asks_rules()
     }
 
     /// Whom it lets do what, in words for the log.
@@ -278,13 +312,18 @@ impl Policy {
                 true => "no source of users is configured (section auth)".to_owned(),
                 false => format!("clients are known by {}", sources.join(", then by ")),
             },
-            match &self.acl {
-                None => {
+            match (&self.acl, self.asks_rules().then(|| http::shown(&self.http.acl.url))) {
+                (None, None) => {
                     "whoever is let in may publish and subscribe to everything (no auth.acl_file)".to_owned()
                 }
-                Some(acl) => {
+                (Some(acl), None) => {
                     format!("{} rules say who may do what, all else is denied (auth.acl_file)", acl.len())
                 }
+                (None, Some(url)) => format!("{url} says who may do what (auth.http_acl_url)"),
+                (Some(acl), Some(url)) => format!(
+                    "{} rules say who may do what (auth.acl_file), and of all else {url} (auth.http_acl_url)",
+                    acl.len()
+                ),
             },
         ]
     }
@@ -322,6 +361,7 @@ fn tls_of(options: &AuthOptions) -> Result<Option<Arc<ClientConfig>>, String> {
     let urls = [
         ("auth.http_auth_url", &http.auth.url),
         ("auth.http_superuser_url", &http.superuser.url),
+        ("auth.http_acl_url", &http.acl.url),
         ("auth.jwt_jwks_url", &options.jwt_jwks.url),
     ];
     for (key, url) in urls.iter().filter(|(_, url)| !url.is_empty()) {

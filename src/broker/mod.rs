@@ -22,7 +22,7 @@ use seat::{Alarm, Seat, Start};
 use crate::api::{Desk, Port};
 use crate::auth::{Ban, Policy, Secret};
 use crate::config::{BrokerOptions, Config, Durability, IoChoice};
-use crate::connectors::{Connectors, Handshakes, Question, Step};
+use crate::connectors::{Answering, Connectors, Handshakes, Question, Step};
 use crate::desk::Ask;
 use crate::io::{
     Address, Chosen, Driver, DriverOptions, Inherited, IoMode, ListenSpec, LocalSocket, Reservation, Role,
@@ -35,7 +35,7 @@ use crate::limits::{
 use crate::listener::{Entrance, Listener, Served};
 use crate::map::Keyed;
 use crate::mesh::{Mesh, mesh};
-use crate::shard::{self, AskLogin, Command, Farewell, Handover, Helpers, Parts, Shard};
+use crate::shard::{self, AskLogin, AskRights, Command, Farewell, Handover, Helpers, Parts, Shard};
 use crate::stats::{Counters, Gauges, Ledger, Memory};
 use crate::sync::Gate;
 use crate::time::Moment;

@@ -43,6 +43,19 @@ fn asking(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskLogi
     })
 }
 
+/// How a shard asks the connectors what a client may do.
+fn asking_rights(connectors: Connectors, own: Sender<Command>, waker: Waker) -> AskRights {
+    Box::new(move |inquiry, conn| {
+        let (own, waker) = (own.clone(), waker.clone());
+        let answering = Answering::new(move |rulings| {
+            // A shard that is gone needs none.
+            let _ = own.send(Command::Ruled(conn, rulings));
+            waker.wake();
+        });
+        connectors.rule(inquiry, answering);
+    })
+}
+
 /// How a shard has steps of handshakes taken.
 fn helping(mut handshakes: Handshakes, own: Sender<Command>, waker: Waker) -> Helpers {
     let take = move |transport, conn| {
@@ -114,6 +127,7 @@ impl Seat {
         };
         io.set_peers(peers);
         let helpers = self.handshakes.map(|ways| helping(ways, self.own.clone(), io.waker()));
+        let ask_rights = asking_rights(self.connectors.clone(), self.own.clone(), io.waker());
         let ask_login = asking(self.connectors, self.own, io.waker());
         let shard = Shard::new(Parts {
             io,
@@ -125,6 +139,7 @@ impl Seat {
             options: self.config.mqtt.clone(),
             policy: self.policy,
             ask_login: Some(ask_login),
+            ask_rights: Some(ask_rights),
             helpers,
             entrances: self.entrances,
             log_lines_per_s: self.config.log.shard_lines_per_s,

@@ -10,7 +10,7 @@ use crate::auth::DenyAction;
 use crate::auth::http::{Format as BodyFormat, Method};
 use crate::limits::{
     AUTH_WAIT_MS, FLAPPING_WINDOW_S_MAX, HTTP_TEXT_BYTES_MAX, INFORMATION_BYTES_MAX, REMAINING_LENGTH_MAX,
-    SHARDS_MAX,
+    RULINGS_MAX, SHARDS_MAX,
 };
 use crate::log::{Format, Level, Rotation};
 
@@ -222,6 +222,12 @@ pub const KEYS: &[Key] = keys! {
         "How that address is asked.";
     "auth.http_superuser_params" auth.http.superuser.params LIVE Kind::Texts("NAME=VALUE"),
         "Parameters of that request.";
+    "auth.http_acl_url" auth.http.acl.url LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
+        "The address of a back-end that is asked whether a client may publish or subscribe where no rule of `acl_file` applies: `http://127.0.0.1:8080/mqtt/acl`. 200 and 204 allow it, unless the body says `ignore`, or its `result` `deny` or `ignore`; that and 4xx deny it. Meanwhile the client's packet waits, and what it sends behind it. Where there is no answer (429, 5xx, none in time), 5.0 clients are told 0x83, and messages of QoS 0 are dropped; 3.x clients are told 0x80 of a subscription, and their QoS 1 and 2 messages wait as for a full queue, see `mqtt.reject_wait_s`. A will is asked about at CONNECT. What was granted stays subscribed, also after a reload, until it is asked again. Empty: none.";
+    "auth.http_acl_method" auth.http.acl.method LIVE names!(Method),
+        "How that address is asked.";
+    "auth.http_acl_params" auth.http.acl.params LIVE Kind::Texts("NAME=VALUE"),
+        "Parameters of that request. Besides those above, `%A` is 1 for a subscription and 2 for a message, `%t` the topic or topic filter as the client names it, `%m` what its listener's mountpoint puts before it.";
     "auth.http_format" auth.http.format LIVE names!(BodyFormat),
         "How the body of a `post` is written: as a form, or as a JSON object of texts.";
     "auth.http_headers" auth.http.headers LIVE Kind::Texts("NAME:VALUE"),
@@ -229,13 +235,17 @@ pub const KEYS: &[Key] = keys! {
     "auth.http_timeout_ms" auth.http.timeout_ms LIVE number("milliseconds", 1, AUTH_WAIT_MS),
         "How long an answer may take, the connection included. After five questions in a row without an answer, or with 502, 503 or 504, the back-end is left alone for half a second, and twice as long each time, up to 15 seconds; clients are told 0x88 meanwhile.";
     "auth.http_connections" auth.http.connections LIVE number("connections", 1, 1_024),
-        "Requests under way at a time, each on a connection of its own; connections are kept for the next ones.";
+        "Requests under way at a time, each on a connection of its own, about logins and as many about rights; connections are kept for the next ones.";
     "auth.http_cache_s" auth.http.cache_s LIVE number("seconds", 0, 86_400),
         "How long an answer about a client that connects holds for the same question. 0: each time it is asked.";
     "auth.http_ca_file" auth.http.ca_file LIVE Kind::Path,
         "Certificates, in PEM, of the authorities that sign those of back-ends with `https`. Empty: those that this machine trusts.";
     "auth.acl_file" auth.acl_file LIVE Kind::Path,
         "Rules about who may publish and subscribe to what; the first that applies decides, and what none applies to is denied. A file whose name ends in `.toml` is read as etc/acl.toml explains, any other as the `acl_file` of mosquitto. SIGHUP and a reload over HTTP read it again, and end subscriptions that are not allowed any more. Empty: whoever is let in may do everything.";
+    "auth.acl_cache_s" auth.rulings.hold_s LIVE number("seconds", 0, 86_400),
+        "How long what `http_acl_url` said holds for the same client, connection and topic; a reload forgets it, and so do `/api/v4/clients/ID/acl_cache` and `ringmq ctl acl cache-clean`. 0: each packet is asked about.";
+    "auth.acl_cache_max" auth.rulings.entries_max LIVE number("answers", 1, RULINGS_MAX),
+        "Such answers that are remembered for one client, the newest; their topics have 16384 bytes at most.";
     "auth.deny_action" auth.deny_action LIVE names!(DenyAction),
         "What happens to a client that publishes or subscribes where it may not. `ignore` tells it (5.0: 0x87; 3.x: 0x80 in SUBACK, and PUBACK or PUBREC as ever), `disconnect` ends its connection.";
 

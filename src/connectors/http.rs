@@ -78,7 +78,7 @@ impl Http {
             username: login.username.as_deref(),
             password: login.password.as_deref(),
             from: login.from,
-            topic: None,
+            deed: None,
         };
         ask.about(self.options.format, &subject)
     }

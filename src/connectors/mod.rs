@@ -2,20 +2,24 @@
 //! are asked over HTTP, and steps of TLS handshakes.
 //!
 //! One thread runs a runtime; hashes are computed on a few more, with a low priority, so that the shards keep
-//! their cores. A shard hands a login over and goes on; the verdict comes back as a command. Whatever is asked, the
-//! number of logins under way has a bound, and whoever waited too long to be answered costs nothing more.
+//! their cores. A shard hands a login over, or a question about a client's rights, and goes on; the answer comes back as a
+//! command. Whatever is asked, the number of those under way has a bound, and whoever waited too long to be answered costs
+//! nothing more.
 
 mod client;
 mod handshakes;
 mod http;
 mod jwks;
 mod logins;
+mod rules;
 
 pub use handshakes::{Handshakes, Step};
+pub use rules::Answering;
 
-use crate::auth::{Login, Policy, Verdict};
-use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS};
+use crate::auth::{Inquiry, Login, Policy, Verdict};
+use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS, INQUIRIES_ALL_MAX};
 use logins::Logins;
+use rules::Rules;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -29,6 +33,7 @@ pub struct Question {
 
 enum Order {
     Judge(Question),
+    Rule(Inquiry, Answering),
     Policy(Arc<Policy>),
 }
 
@@ -61,9 +66,10 @@ impl Connectors {
             .enable_all()
             .build()
             .map_err(fault)?;
-        let (orders, inbox) = mpsc::channel(AUTH_LOGINS_MAX);
+        let (orders, inbox) = mpsc::channel(AUTH_LOGINS_MAX + INQUIRIES_ALL_MAX);
+        let rules = Rules::new(&policy);
         let logins = Logins::new(policy, hashing)?;
-        let run = move || runtime.block_on(serve(logins, inbox));
+        let run = move || runtime.block_on(serve(logins, rules, inbox));
         std::thread::Builder::new().name("connectors".to_owned()).spawn(run).map_err(fault)?;
         Ok(Connectors { orders })
     }
@@ -77,19 +83,29 @@ impl Connectors {
         }
     }
 
-    /// Another policy holds for logins that come from now on. Waits for room, so it is for the management thread.
+    /// Hands over what is asked about a client's rights. Never blocks; where too much is under way, nothing is said.
+    pub fn rule(&self, inquiry: Inquiry, answering: Answering) {
+        // What is refused is dropped, which answers it.
+        let _ = self.orders.try_send(Order::Rule(inquiry, answering));
+    }
+
+    /// Another policy holds for logins and inquiries that come from now on. Waits for room, so it is for the management thread.
     pub async fn adopt(&self, policy: Arc<Policy>) {
         // Where they are gone, there is nobody who would ask them.
         let _ = self.orders.send(Order::Policy(policy)).await;
     }
 }
 
-async fn serve(mut logins: Logins, mut inbox: mpsc::Receiver<Order>) {
+async fn serve(mut logins: Logins, mut rules: Rules, mut inbox: mpsc::Receiver<Order>) {
     logins.attend();
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Judge(question) => logins.judge(question),
-            Order::Policy(policy) => logins.adopt(policy),
+            Order::Rule(inquiry, answering) => rules.judge(inquiry, answering),
+            Order::Policy(policy) => {
+                rules.adopt(&policy);
+                logins.adopt(policy);
+            }
         }
     }
 }

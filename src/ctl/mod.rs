@@ -58,6 +58,9 @@ enum Command {
     /// Who may not come for a while.
     #[command(subcommand)]
     Banned(Banned),
+    /// What is remembered of what a back-end said about clients' rights.
+    #[command(subcommand)]
+    Acl(Acl),
     /// Where MQTT and HTTP are served, and with how many connections.
     Listeners,
     /// What is wrong now, and what was.
@@ -177,6 +180,20 @@ enum Banned {
 }
 
 #[derive(Subcommand, Debug)]
+enum Acl {
+    /// What is remembered for a connected client.
+    Cache {
+        /// Client identifier.
+        client_id: String,
+    },
+    /// Forgets what is remembered, so that it is asked again: for one client, or for all.
+    CacheClean {
+        /// Client identifier, or `all` [default: all].
+        client_id: Option<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 enum Log {
     /// Changes the level at once, until the next restart.
     SetLevel {
@@ -224,6 +241,7 @@ fn run(args: &CtlArgs) -> Result<String, String> {
         }
         Command::Subscriptions(command) => subscriptions(&client, command)?,
         Command::Banned(command) => banned(&client, command)?,
+        Command::Acl(command) => acl(&client, command)?,
         Command::Listeners => of_node(client.get("/api/v4/listeners")?, "listeners", LISTENER_COLUMNS),
         Command::Alarms => of_node(client.get("/api/v4/alarms")?, "alarms", ALARM_COLUMNS),
         Command::Trace(command) => return trace::trace(&client, command, args.json),
@@ -305,6 +323,9 @@ const BAN_COLUMNS: &[(&str, &str)] = &[
     ("UNTIL", "/until"),
     ("REASON", "/reason"),
 ];
+
+const RULING_COLUMNS: &[(&str, &str)] =
+    &[("ACCESS", "/access"), ("TOPIC", "/topic"), ("RESULT", "/result"), ("AT MS", "/updated_time")];
 
 const LISTENER_COLUMNS: &[(&str, &str)] = &[
     ("PROTOCOL", "/protocol"),
@@ -402,6 +423,22 @@ fn banned(client: &Client, command: &Banned) -> Result<(Value, String), String> 
             Ok((client.send("DELETE", &path, None)?, "ok\n".to_owned()))
         }
     }
+}
+
+fn acl(client: &Client, command: &Acl) -> Result<(Value, String), String> {
+    let of = |client_id: &str| format!("/api/v4/clients/{}/acl_cache", encoded(client_id));
+    let path = match command {
+        Acl::Cache { client_id } => {
+            let answer = client.get(&of(client_id))?;
+            let text = table(rows(&answer), RULING_COLUMNS);
+            return Ok((answer, text));
+        }
+        Acl::CacheClean { client_id } => match client_id.as_deref() {
+            None | Some("all") => "/api/v4/acl-cache".to_owned(),
+            Some(client_id) => of(client_id),
+        },
+    };
+    Ok((client.send("DELETE", &path, None)?, "ok\n".to_owned()))
 }
 
 /// The rows of all pages.

@@ -29,7 +29,7 @@ pub use rows::{
     SubscriptionRow, Totals, Weight, WillRow,
 };
 
-use crate::auth::{Ban, Banned};
+use crate::auth::{Ban, Banned, Ruled};
 use crate::message::{Message, QoS};
 use crate::stats::Snapshot;
 use crate::time::Moment;
@@ -93,6 +93,20 @@ pub enum Ask {
     /// Clients that the shard has banned by itself since this was asked last. There is one asker, [`crate::api`]'s list of
     /// bans. Small.
     Flapped(Reply<Vec<Flapped>>),
+    /// What is remembered of what a back-end said about the rights of this client. Asked of its home shard. Small.
+    Rulings {
+        /// Client identifier.
+        client_id: Box<str>,
+        /// The oldest first. `None`: the shard has no such session.
+        reply: Reply<Option<Vec<Ruled>>>,
+    },
+    /// Forgets that. Small.
+    ForgetRulings {
+        /// Client identifier, of one whose home is asked; `None`: what is remembered of all clients of the shard.
+        client_id: Option<Box<str>>,
+        /// Once it is forgotten: whether there was such a session.
+        reply: Reply<bool>,
+    },
     /// Ends the session of this client unless it is connected. Asked of its home shard. Small.
     EndOffline {
         /// Client identifier.

@@ -1,7 +1,7 @@
 //! What a shard is told, and what it tells at its end.
 
 use super::Pressure;
-use crate::auth::{Policy, Verdict};
+use crate::auth::{Policy, Ruling, Verdict};
 use crate::desk::Ask;
 use crate::io::ListenSpec;
 use crate::listener::Entrance;
@@ -32,6 +32,9 @@ pub enum Command {
     Pressure(Pressure),
     /// What those who judge say of a connection's login.
     Judged(Slot, Verdict),
+    /// What is said about the rights of a connection's client, in the order in which it was asked; nothing where nobody
+    /// answered.
+    Ruled(Slot, Box<[Ruling]>),
     /// A step of a connection's handshake was taken.
     Stepped(Slot, Box<Stepped>),
     /// A question of the management thread.

@@ -367,6 +367,7 @@ impl<I: Io<Handover>> Shard<I> {
         c.wait = Wait::Nothing;
         self.drop_grant(conn);
         self.drop_exchange(conn);
+        self.drop_inquiries(conn);
         if let Some(slot) = self.local.conns.slot(conn) {
             self.quota.forget(slot);
             self.forget_inquiry(slot);

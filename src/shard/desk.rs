@@ -8,6 +8,7 @@ use super::keep::After;
 use super::obstacle::Obstacle;
 use super::rules::Rules;
 use super::sessions::End;
+use super::subscribe::By;
 use super::{Command, Handover, Shard, retain};
 use crate::codec::{ReasonCode, RetainHandling, SubscribeOptions};
 use crate::desk::{Ask, Cost, Listing, Published, Reply, Totals, Weight};
@@ -80,6 +81,7 @@ impl<I: Io<Handover>> Shard<I> {
                 Command::Pressure(pressure) => self.press(pressure),
                 Command::Policy(policy) => self.adopt_policy(policy),
                 Command::Judged(conn, verdict) => self.judged(conn, verdict),
+                Command::Ruled(conn, said) => self.inquiry_answered(conn, said),
                 Command::Stepped(conn, stepped) => self.handle_stepped(conn, *stepped),
                 Command::Ask(ask) => {
                     self.local.counters.asks += 1;
@@ -141,6 +143,10 @@ impl<I: Io<Handover>> Shard<I> {
                 self.tell_kept(writes, move || reply.send(known));
             }
             Ask::Flapped(reply) => reply.send(self.flapping.take_told()),
+            Ask::Rulings { client_id, reply } => reply.send(self.rulings(&client_id)),
+            Ask::ForgetRulings { client_id, reply } => {
+                reply.send(self.forget_rulings(client_id.as_deref()));
+            }
             Ask::EndOffline { client_id, reply } => {
                 let index = self.client(&client_id);
                 let offline =
@@ -331,7 +337,7 @@ impl<I: Io<Handover>> Shard<I> {
         let (retain_as_published, retain_handling) = (false, RetainHandling::Send);
         let options = SubscribeOptions { qos, no_local: false, retain_as_published, retain_handling };
         let mut jobs = Vec::new();
-        let code = match self.subscribe(conn, index, filter, options, 0, &mut jobs) {
+        let code = match self.subscribe(conn, index, (filter, options), 0, By::Operator, &mut jobs) {
             Ok(code) => code,
             Err(fault) => fault.code,
         };

@@ -3,9 +3,10 @@
 
 use super::connection::{Connection, Wait};
 use super::exchange::Exchanges;
+use super::inquiries::{AskRights, Inquiries};
 use super::timers::Timer;
 use super::{Handover, Shard};
-use crate::auth::{Acl, Bans, Grant, Login, Policy, Verdict};
+use crate::auth::{Acl, Bans, Grant, Inquiry, Login, Policy, Verdict};
 use crate::codec::{Connect, ReasonCode};
 use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
@@ -23,6 +24,10 @@ pub type AskLogin = Box<dyn Fn(Login, Slot) + Send>;
 /// What a shard needs to let clients in.
 pub(super) struct Door {
     pub policy: Arc<Policy>,
+    /// Whether something in it says what clients may do.
+    pub has_rules: bool,
+    /// What a back-end is asked about that.
+    pub inquiries: Inquiries,
     /// Who may not come, whoever vouches for them.
     pub bans: Bans,
     /// Sessions that are looked at again, while rules or bans have changed.
@@ -71,9 +76,11 @@ struct Waiting {
 }
 
 impl Door {
-    pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>) -> Door {
+    pub fn new(policy: Arc<Policy>, ask: Option<AskLogin>, ask_rights: Option<AskRights>) -> Door {
         Door {
+            has_rules: policy.has_rules(),
             policy,
+            inquiries: Inquiries::new(ask_rights),
             bans: Bans::default(),
             review: None,
             fresh: None,
@@ -91,6 +98,7 @@ impl Door {
         map_bytes::<Slot, Granted>(self.grants.capacity())
             + map_bytes::<Slot, Waiting>(self.waiting.capacity())
             + ids
+            + self.inquiries.bytes()
             + self.exchanges.bytes()
             + self.bans.memory()
             + self.loopback.capacity()
@@ -143,11 +151,36 @@ impl<I: Io<Handover>> Shard<I> {
             }
             None => Verdict::Silent,
         };
+        let admitted = match self.judge(conn, connect, verdict) {
+            Ok(()) => self.admit_will(conn, connect, client_id, mount)?,
+            refused => refused,
+        };
         self.local.counters.authentications += 1;
-        Some(
-            self.judge(conn, connect, verdict)
-                .and_then(|()| self.admit_will(conn, connect, client_id, mount)),
-        )
+        Some(admitted)
+    }
+
+    /// A CONNECT that may come in waits once more, for what a back-end says of its will; false where nobody can be asked.
+    pub(super) fn await_will(&mut self, conn: Conn, inquiry: Inquiry) -> bool {
+        let Some(slot) = self.local.conns.slot(conn).filter(|_| self.has_place_to_wait()) else {
+            return false;
+        };
+        let client_id = inquiry.client_id.clone();
+        if !self.send_inquiry(conn, inquiry) {
+            return false;
+        }
+        // Who it is was said already.
+        let verdict = Some(Verdict::Known(self.door.fresh.take()));
+        self.door.waiting.insert(slot, Waiting { client_id, verdict });
+        true
+    }
+
+    /// Whether a further CONNECT may wait.
+    fn has_place_to_wait(&mut self) -> bool {
+        if self.door.waiting.len() >= AUTH_WAITING_MAX {
+            // Some may have been closed between their verdict and their turn.
+            self.door.waiting.retain(|slot, _| self.local.conns.at(*slot).is_some());
+        }
+        self.door.waiting.len() < AUTH_WAITING_MAX
     }
 
     /// Whether whoever signed a client's certificate vouches for the user name in it.
@@ -168,12 +201,8 @@ impl<I: Io<Handover>> Shard<I> {
     /// Asks others about a login; a verdict only where they cannot be asked.
     fn ask(&mut self, conn: Conn, connect: &Connect, client_id: &str) -> Option<Verdict> {
         let Some(slot) = self.local.conns.slot(conn) else { return Some(Verdict::NoAnswer) };
-        if self.door.waiting.len() >= AUTH_WAITING_MAX {
-            // Some may have been closed between their verdict and their turn.
-            self.door.waiting.retain(|slot, _| self.local.conns.at(*slot).is_some());
-            if self.door.waiting.len() >= AUTH_WAITING_MAX {
-                return Some(Verdict::Busy);
-            }
+        if !self.has_place_to_wait() {
+            return Some(Verdict::Busy);
         }
         let Some(ask) = &self.door.ask else { return Some(Verdict::NoAnswer) };
         let from = self.local.conns.get(conn).and_then(|c| c.peer());
@@ -282,6 +311,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Another policy holds from now on.
     pub(super) fn adopt_policy(&mut self, policy: Arc<Policy>) {
+        self.door.has_rules = policy.has_rules();
+        self.door.inquiries.start_over();
         self.door.policy = policy;
         self.door.review(self.local.sessions.end());
     }

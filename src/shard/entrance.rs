@@ -104,6 +104,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// The driver has closed a connection: its place is free.
     pub(super) fn handle_closed(&mut self, conn: Conn) {
         self.drop_exchange(conn);
+        self.drop_inquiries(conn);
         self.paces.forget(conn);
         if let Some((listener, refused)) = self.local.remove_connection(conn) {
             if refused {

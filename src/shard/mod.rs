@@ -25,6 +25,7 @@ mod entrance;
 mod exchange;
 mod flapping;
 mod handshakes;
+mod inquiries;
 mod inspect;
 mod keep;
 mod listing;
@@ -58,6 +59,7 @@ pub use command::{Command, Farewell};
 pub use connection::Handover;
 pub use door::AskLogin;
 pub use handshakes::Helpers;
+pub use inquiries::AskRights;
 pub use inspect::{GroupCounts, Inspection, Routes, SessionView};
 pub use pressure::Pressure;
 pub use restore::{Disk, Restored, RestoredSession, load};
@@ -108,6 +110,8 @@ pub struct Parts<I> {
     pub policy: Arc<Policy>,
     /// Asks those who judge logins, where somebody does.
     pub ask_login: Option<AskLogin>,
+    /// Asks those who know about rights, where somebody does.
+    pub ask_rights: Option<AskRights>,
     /// Take steps of TLS handshakes, where somebody does; else the shard takes them itself.
     pub helpers: Option<Helpers>,
     /// The listeners, by number; none where nothing is to be said of them.
@@ -265,7 +269,7 @@ impl<I: Io<Handover>> Shard<I> {
             scans: scans::ScanState::default(),
             desk: desk::Desk::default(),
             watching: watch::Watching::default(),
-            door: door::Door::new(parts.policy, parts.ask_login),
+            door: door::Door::new(parts.policy, parts.ask_login, parts.ask_rights),
             drain: None,
             wrapped: wrapped::Wrapped::default(),
             handshakes: handshakes::Handshakes::new(parts.helpers),

@@ -4,6 +4,7 @@ use super::connection::Wait;
 use super::keep::After;
 use super::local::Target;
 use super::obstacle::{ASKED, OWN, Obstacle, Passage};
+use super::rights::May;
 use super::sessions::rejects;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
@@ -86,6 +87,9 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn handle_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
         let next = self.publish(conn, p);
         self.local.counters.publish_errors += u64::from(next.is_err());
+        if self.door.inquiries.has_open() && !matches!(next, Ok(Next::Wait)) {
+            self.settle_inquiry(conn);
+        }
         next
     }
 
@@ -189,8 +193,9 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.publish_denied += 1;
             return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text, 0));
         }
-        if !self.may_publish(index, &m) {
-            return self.deny_publish(conn, p);
+        let may = self.may_publish(index, &m);
+        if may != May::Yes {
+            return self.stop_publish(conn, p, may, m.topic);
         }
         if checks_format && !format_holds(p.properties, p.payload) {
             let code = ReasonCode::PAYLOAD_FORMAT_INVALID;

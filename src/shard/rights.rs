@@ -1,11 +1,13 @@
 //! What a client may do, and what becomes of what it may not.
 
 use super::door::{Door, Granted, Review};
+use super::inquiries::wanted;
 use super::sessions::End;
 use super::timers::Timer;
 use super::{Fault, Handover, Next, Shard};
-use crate::auth::{Client, Deed, DenyAction, Grant};
-use crate::codec::{Connect, Publish, ReasonCode};
+use crate::auth::http::Access;
+use crate::auth::{Acl, Client, Deed, DenyAction, Grant, Inquiry};
+use crate::codec::{Connect, Publish, ReasonCode, Version};
 use crate::io::{Conn, Io};
 use crate::limits::TICK_REVIEWS_MAX;
 use crate::map::Slot;
@@ -17,35 +19,55 @@ use crate::trie::SubRef;
 
 /// What is said of it.
 const DENIED: &str = "expected what the rules for this client allow";
+const UNANSWERED: &str = "nobody could say in time whether the client may do that; try again later";
+
+/// Whether a client may do something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum May {
+    Yes,
+    No,
+    /// A back-end gave no answer.
+    NotNow,
+    /// A back-end must be asked.
+    Ask,
+}
+
+impl From<bool> for May {
+    fn from(may: bool) -> May {
+        if may { May::Yes } else { May::No }
+    }
+}
 
 impl Door {
     /// Whether whoever is connected may do everything.
     fn allows_all(&self) -> bool {
-        self.policy.acl.is_none() && self.grants.is_empty()
+        !self.has_rules && self.grants.is_empty()
     }
 }
 
 impl<I: Io<Handover>> Shard<I> {
     /// Whether a session's client may publish this. Without rules, one branch.
     #[inline]
-    pub(super) fn may_publish(&self, index: u32, m: &MessageRef) -> bool {
-        self.door.allows_all() || {
-            let (qos, retain) = (m.head.qos, m.head.retain);
-            self.may(index, &Deed::Publish { topic: m.topic, qos, retain })
+    pub(super) fn may_publish(&self, index: u32, m: &MessageRef) -> May {
+        if self.door.allows_all() {
+            return May::Yes;
         }
+        let (qos, retain) = (m.head.qos, m.head.retain);
+        self.may(index, &Deed::Publish { topic: m.topic, qos, retain })
     }
 
     /// Whether a session's client may subscribe to this.
-    pub(super) fn may_subscribe(&self, index: u32, filter: Filter, qos: QoS) -> bool {
-        self.door.allows_all() || self.may(index, &Deed::Subscribe { filter, qos })
+    pub(super) fn may_subscribe(&self, index: u32, filter: Filter, qos: QoS) -> May {
+        if self.door.allows_all() { May::Yes } else { self.may(index, &Deed::Subscribe { filter, qos }) }
     }
 
     #[inline(never)]
-    fn may(&self, index: u32, deed: &Deed) -> bool {
-        let Some(session) = self.local.sessions.get(index) else { return false };
+    fn may(&self, index: u32, deed: &Deed) -> May {
+        let Some(session) = self.local.sessions.get(index) else { return May::No };
         let profile = session.profile.as_deref();
-        let peer = match session.conn {
-            Some(conn) => self.local.conns.get(conn).and_then(|c| c.peer()),
+        let c = session.conn.and_then(|conn| self.local.conns.get(conn));
+        let peer = match c {
+            Some(c) => c.peer(),
             None => profile.and_then(|profile| profile.past.as_ref()?.peer),
         };
         let client = Client {
@@ -56,13 +78,31 @@ impl<I: Io<Handover>> Shard<I> {
         let slot = session.conn.and_then(|conn| self.local.conns.slot(conn));
         let granted = slot.and_then(|slot| self.door.grants.get(&slot));
         if granted.is_some_and(|granted| granted.superuser) {
-            return true;
+            return May::Yes;
         }
         let own = granted.and_then(|granted| granted.acl.as_ref());
-        match (own, &self.door.policy.acl) {
-            (Some(own), _) if own.allows(&client, deed) => true,
-            (_, Some(acl)) => acl.allows(&client, deed),
-            (own, None) => own.is_none(),
+        match self.rules_say(own, &client, deed) {
+            May::Ask => {}
+            decided => return decided,
+        }
+        // Of one that is not connected nobody is asked.
+        let Some(slot) = slot else { return May::Ask };
+        let (access, topic) = wanted(deed);
+        let mount = c.and_then(|c| c.link.mount()).unwrap_or_default();
+        self.ruled(slot, access, topic.strip_prefix(mount).unwrap_or(topic))
+    }
+
+    /// What rules say without a back-end; `own`: those that came with the client.
+    fn rules_say(&self, own: Option<&Acl>, client: &Client, deed: &Deed) -> May {
+        if own.is_some_and(|own| own.allows(client, deed)) {
+            return May::Yes;
+        }
+        let policy = &self.door.policy;
+        match policy.acl.as_ref().and_then(|acl| acl.judge(client, deed)) {
+            Some(may) => may.into(),
+            None if policy.asks_rules() => May::Ask,
+            // What no rule applies to is denied, where there are any.
+            None => (policy.acl.is_none() && own.is_none()).into(),
         }
     }
 
@@ -104,37 +144,84 @@ impl<I: Io<Handover>> Shard<I> {
         );
     }
 
-    /// Whether a client that connects may publish its will [MQTT-3.1.2.5 of 5.0].
+    /// Whether a client that connects may publish its will [MQTT-3.1.2.5 of 5.0]; `None` while a back-end is asked.
     pub(super) fn admit_will(
         &mut self,
         conn: Conn,
         connect: &Connect,
         client_id: &str,
         mount: &str,
-    ) -> Result<(), Refusal> {
-        let Some(will) = &connect.will else { return Ok(()) };
+    ) -> Option<Result<(), Refusal>> {
+        let Some(will) = connect.will.as_ref().filter(|_| self.door.has_rules || self.door.fresh.is_some())
+        else {
+            return Some(Ok(()));
+        };
         let fresh = self.door.fresh.as_deref();
         if fresh.is_some_and(|grant| grant.superuser) {
-            return Ok(());
-        }
-        let own = fresh.and_then(|grant| grant.acl.as_ref());
-        let all = self.door.policy.acl.as_ref();
-        if own.is_none() && all.is_none() {
-            return Ok(());
+            return Some(Ok(()));
         }
         let from = self.local.conns.get(conn).and_then(|c| c.peer()).map(|peer| peer.ip());
         let client = Client { id: client_id, user: connect.username, from };
         let topic = [mount, will.topic].concat();
         let deed = Deed::Publish { topic: &topic, qos: will.qos, retain: will.retain };
-        if [own, all].into_iter().flatten().any(|acl| acl.allows(&client, &deed)) {
-            return Ok(());
+        let mut may = self.rules_say(fresh.and_then(|grant| grant.acl.as_ref()), &client, &deed);
+        if may == May::Ask {
+            let slot = self.local.conns.slot(conn)?;
+            may = self.ruled(slot, Access::Publish, will.topic);
+            self.settle_inquiry(conn);
         }
-        self.local.counters.wills_denied += 1;
-        Err(Refusal { code: ReasonCode::NOT_AUTHORIZED, text: format!("will: {DENIED}") })
+        if may == May::Ask {
+            let inquiry = Inquiry {
+                client_id: client_id.into(),
+                username: connect.username.map(Into::into),
+                from,
+                mount: mount.into(),
+                access: Access::Publish,
+                topics: Box::from([will.topic.into()]),
+            };
+            if self.await_will(conn, inquiry) {
+                return None;
+            }
+        }
+        let (code, text) = match may {
+            May::Yes => return Some(Ok(())),
+            May::No => {
+                self.local.counters.wills_denied += 1;
+                (ReasonCode::NOT_AUTHORIZED, DENIED)
+            }
+            May::NotNow | May::Ask => {
+                self.local.counters.rights_unanswered += 1;
+                (ReasonCode::SERVER_UNAVAILABLE, UNANSWERED)
+            }
+        };
+        Some(Err(Refusal { code, text: format!("will: {text}") }))
     }
 
-    /// A PUBLISH that its client may not make: nobody gets it.
-    pub(super) fn deny_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
+    /// A PUBLISH that its client may not make, or not yet, or nobody knows: as things are, nobody gets it.
+    #[cold]
+    pub(super) fn stop_publish(
+        &mut self,
+        conn: Conn,
+        p: &Publish,
+        may: May,
+        topic: &str,
+    ) -> Result<Next, Fault> {
+        match may {
+            May::Yes => Ok(Next::Go),
+            May::No => self.deny_publish(conn, p),
+            May::NotNow => Ok(self.put_off_publish(conn, p)),
+            May::Ask => {
+                let mount = self.local.conns.get(conn).and_then(|c| c.link.mount()).unwrap_or_default();
+                let topic = topic.strip_prefix(mount).unwrap_or(topic);
+                if self.inquire(conn, Access::Publish, Box::from([topic.into()])) {
+                    return Ok(Next::Wait);
+                }
+                Ok(self.put_off_publish(conn, p))
+            }
+        }
+    }
+
+    fn deny_publish(&mut self, conn: Conn, p: &Publish) -> Result<Next, Fault> {
         self.local.counters.publish_denied += 1;
         match self.door.policy.deny_action {
             DenyAction::Ignore => Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, DENIED, 0)),
@@ -142,8 +229,25 @@ impl<I: Io<Handover>> Shard<I> {
         }
     }
 
-    /// A subscription that its client may not have.
-    pub(super) fn deny_subscribe(&mut self) -> Result<ReasonCode, Fault> {
+    /// Nobody says whether a client may publish this. It is told so; one that cannot be told waits for a while, for what
+    /// is acknowledged is not lost.
+    fn put_off_publish(&mut self, conn: Conn, p: &Publish) -> Next {
+        let Some(c) = self.local.conns.get(conn) else { return Next::Gone };
+        self.local.counters.rights_unanswered += 1;
+        if c.link.version < Version::V5 && p.qos != QoS::AtMostOnce {
+            // It is asked anew then.
+            self.settle_inquiry(conn);
+            return self.wait_full(conn, UNANSWERED);
+        }
+        self.acknowledge(conn, p, ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, UNANSWERED, 0)
+    }
+
+    /// A subscription that its client may not have, or of which nobody knows.
+    pub(super) fn stop_subscribe(&mut self, may: May) -> Result<ReasonCode, Fault> {
+        if matches!(may, May::NotNow | May::Ask) {
+            self.local.counters.rights_unanswered += 1;
+            return Ok(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
+        }
         self.local.counters.subscribe_denied += 1;
         match self.door.policy.deny_action {
             DenyAction::Ignore => Ok(ReasonCode::NOT_AUTHORIZED),
@@ -192,7 +296,8 @@ impl<I: Io<Handover>> Shard<I> {
         let denied = |sub: &&SubRef| {
             self.trie.describe(**sub, index).is_some_and(|(filter, _, sub)| {
                 let qos = QoS::from_bits(sub.options.qos()).unwrap_or_default();
-                !self.may_subscribe(index, Filter::of_checked(filter), qos)
+                // What a back-end has granted stays until it is asked again.
+                self.may_subscribe(index, Filter::of_checked(filter), qos) == May::No
             })
         };
         let gone: Vec<SubRef> = subscriptions.iter().filter(denied).copied().collect();

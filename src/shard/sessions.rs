@@ -1,6 +1,7 @@
 //! What happens to a session between its connections, and at its end.
 
 use super::local::Terms;
+use super::rights::May;
 use super::timers::Timer;
 use super::{Handover, Shard};
 use crate::desk::What;
@@ -225,7 +226,9 @@ impl<I: Io<Handover>> Shard<I> {
     }
 
     fn publish_will(&mut self, index: u32, message: Option<Message>) {
-        if let Some(message) = message.filter(|message| self.may_publish(index, &message.view())) {
+        // What depends on a back-end was asked at CONNECT.
+        let may = |message: &Message| self.may_publish(index, &message.view()) != May::No;
+        if let Some(message) = message.filter(may) {
             self.local.counters.wills += 1;
             self.publish_own(message);
         }

@@ -5,6 +5,7 @@
 
 use super::connection::Wait;
 use super::obstacle::CANNOT_WRITE;
+use super::rights::May;
 use super::{Fault, Handover, Next, Pressure, Shard};
 use crate::codec::{
     Packet, PacketId, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeOptions,
@@ -18,6 +19,15 @@ use crate::message::QoS;
 use crate::session::ScanJob;
 use crate::topic::{Subscribed, parse_subscription};
 use crate::trie::{Sub, SubOptions, SubRef};
+
+/// Who wants a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum By {
+    /// Its client.
+    Client,
+    /// The operator, who decides what rules leave open.
+    Operator,
+}
 
 /// A packet of which the first filters were handled, and those that were not are for later ticks.
 #[derive(Debug)]
@@ -51,20 +61,29 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.store_refused += 1;
             self.local.counters.subscribes += refused.len() as u64;
             self.local.counters.subscribe_errors += refused.len() as u64;
+            self.settle_inquiry(conn);
             return Ok(self.answer_subscribe(conn, s.packet_id, &refused));
         }
-        for (text, options) in s.filters.iter().skip(from) {
+        for (at, (text, options)) in s.filters.iter().enumerate().skip(from) {
             if self.budget <= 0 && partial.codes.len() > from {
                 return Ok(self.go_on_later(partial));
             }
+            if self.door.policy.asks_rules()
+                && let Some(next) = self.inquire_filters(conn, index, s.filters.iter().skip(at))
+            {
+                self.partials.push(partial);
+                return Ok(next);
+            }
             self.budget -= 1;
             self.local.counters.subscribes += 1;
-            let code = self.subscribe(conn, index, text, options, id.unwrap_or(0), &mut partial.jobs);
+            let (id, jobs) = (id.unwrap_or(0), &mut partial.jobs);
+            let code = self.subscribe(conn, index, (text, options), id, By::Client, jobs);
             let granted = code.as_ref().is_ok_and(|code| !code.is_error());
             self.local.counters.subscribed += u64::from(granted);
             self.local.counters.subscribe_errors += u64::from(!granted);
             partial.codes.push(code?);
         }
+        self.settle_inquiry(conn);
         let Partial { codes, jobs, .. } = partial;
         let codes: Vec<u8> = codes.iter().map(|code| code.0).collect();
         let packet_id = s.packet_id;
@@ -135,9 +154,9 @@ impl<I: Io<Handover>> Shard<I> {
         &mut self,
         conn: Conn,
         index: u32,
-        text: &str,
-        options: SubscribeOptions,
+        (text, options): (&str, SubscribeOptions),
         id: u32,
+        by: By,
         jobs: &mut Vec<ScanJob>,
     ) -> Result<ReasonCode, Fault> {
         let listener = self.local.conns.get(conn).map_or(0, |c| c.listener);
@@ -169,8 +188,9 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let qos = options.qos.min(o.qos_max());
         let max_subscriptions = o.max_subscriptions as usize;
-        if !self.may_subscribe(index, to.filter, qos) {
-            return self.deny_subscribe();
+        let may = self.may_subscribe(index, to.filter, qos);
+        if may == May::No || (may != May::Yes && by == By::Client) {
+            return self.stop_subscribe(may);
         }
         let Some(session) = self.local.sessions.get(index) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let (full, over) = (session.full, session.subscriptions.len() >= max_subscriptions);

@@ -92,6 +92,7 @@ fn parts_of(mesh: Mesh) -> Parts<Still> {
         options: Options { anonymous_local_only: false, ..Options::default() },
         policy: Default::default(),
         ask_login: None,
+        ask_rights: None,
         helpers: None,
         entrances: Vec::new(),
         log_lines_per_s: 0,

@@ -303,6 +303,8 @@ table! {
     Counter connect_wrong "CONNECTs refused because user name or password was wrong.",
     Counter connect_held_off "CONNECTs refused because too many passwords were wrong before.",
     Counter wills_denied "Wills that their clients may not publish, at CONNECT or later.",
+    Counter inquiries "Questions to a back-end about what a client may do, each about one packet.",
+    Counter rights_unanswered "Packets and filters that were refused because no back-end said in time whether their client may.",
     Counter revoked "Subscriptions that ended because the rules changed.",
     Counter users_lost "Clients that were disconnected because their user is not known any more.",
     Counter tokens_ended "Clients that were disconnected because their token ended.",

@@ -271,3 +271,18 @@ fn offline_sessions_are_listed_with_what_their_connection_was_and_deleted() {
         publisher.send(&Packet::PingReq);
     });
 }
+
+#[test]
+fn nothing_is_remembered_of_rights_that_nobody_was_asked_about() {
+    served(&[], |broker, http| {
+        let peer = Peer::connect(broker, Version::V5, "asked");
+        let (one, all) = ("/api/v4/clients/{clientid}/acl_cache", "/api/v4/acl-cache");
+        let listed = http.json("/api/v4/clients/asked/acl_cache");
+        conforms("GET", one, &listed);
+        assert_eq!(listed["data"], json!([]));
+        conforms("DELETE", one, &http.delete("/api/v4/clients/asked/acl_cache").json());
+        conforms("DELETE", all, &http.delete(all).json());
+        assert_eq!(http.get("/api/v4/clients/nobody/acl_cache").status, 404);
+        peer.disconnect();
+    });
+}

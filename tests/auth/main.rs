@@ -8,5 +8,6 @@ mod folder;
 mod foreign;
 mod http;
 mod passwords;
+mod rights;
 mod scram;
 mod tokens;

@@ -286,6 +286,7 @@ fn nodes(
             options: build.options.clone(),
             policy: build.policy.clone(),
             ask_login: None,
+            ask_rights: None,
             helpers: None,
             entrances: Vec::new(),
             log_lines_per_s: 0,

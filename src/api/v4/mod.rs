@@ -3,6 +3,7 @@
 //! Every answer has a result code; lists have `meta` with `page`, `limit`, `count` and `hasnext`, and take `_page`
 //! and `_limit`. What a list holds is the [`crate::desk`]'s; here it is given its names.
 
+pub mod acl_cache;
 pub mod alarms;
 pub mod banned;
 pub mod broker;

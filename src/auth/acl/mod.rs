@@ -151,6 +151,11 @@ impl Acl {
 
     /// Whether a client may do this. What no rule applies to is denied.
     pub fn allows(&self, client: &Client, deed: &Deed) -> bool {
+        self.judge(client, deed) == Some(true)
+    }
+
+    /// What the first rule that applies says of it; `None` where there is none.
+    pub fn judge(&self, client: &Client, deed: &Deed) -> Option<bool> {
         let first = match *deed {
             Deed::Publish { topic, .. } => self.index.first(&self.rules, client, deed, topic),
             // Covered and matched are the same for a filter that is a topic.
@@ -165,7 +170,7 @@ impl Acl {
                 rule.holds(client, deed) && (rule.filters.is_empty() || rule.filters.iter().any(meets))
             }),
         };
-        first.is_some_and(|rule| rule.allow)
+        first.map(|rule| rule.allow)
     }
 }
 

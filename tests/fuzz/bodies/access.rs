@@ -1,7 +1,7 @@
 //! Password files and rules from any text: what is read can be asked, and a refusal is one line.
 
 use super::input::Input;
-use ringmq::auth::http::{Access, Answer, Ask, Format, Method, Param, Subject};
+use ringmq::auth::http::{Access, Answer, Ask, Format, Method, Param, Subject, Wanted};
 use ringmq::auth::jwt::{Judged, Jwt};
 use ringmq::auth::passwords::{Passwords, edited};
 use ringmq::auth::scram::{Exchange, Verifier};
@@ -97,7 +97,7 @@ pub fn request(data: &[u8]) {
         username: Some(value),
         password: Some(value.as_bytes()),
         from: None,
-        topic: Some((Access::Publish, value)),
+        deed: Some(Wanted { access: Access::Publish, topic: value, mount: value }),
     };
     let url = "http://127.0.0.1/".into();
     let ask = Ask { url, method: Method::Post, params: vec![param.clone()] };

@@ -94,6 +94,7 @@ impl World {
                 options: options.clone(),
                 policy: Default::default(),
                 ask_login: None,
+                ask_rights: None,
                 helpers: None,
                 entrances: Vec::new(),
                 log_lines_per_s: 0,
