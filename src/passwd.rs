@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct PasswdArgs {
     /// The password file; it is made where it is not there.
     file: PathBuf,
-    /// The user, whose password is the first line of the input.
+    /// The user or, in a file for `auth.client_id_file`, the client identifier; its password is the first line of the input.
     user: String,
     /// Takes the user out.
     #[arg(long, short = 'D')]

@@ -46,16 +46,22 @@ use std::sync::Arc;
 pub enum Source {
     /// Tokens that clients bring as their password.
     Jwt,
-    /// The file of passwords.
+    /// The file of passwords by user name.
     PasswordFile,
+    /// The file of passwords by client identifier.
+    ClientIdFile,
     /// A back-end over HTTP.
     Http,
 }
 
 impl Source {
     /// Each value with its name in a configuration, in the order in which they are asked by default.
-    pub const NAMES: &[(&'static str, Source)] =
-        &[("jwt", Source::Jwt), ("password_file", Source::PasswordFile), ("http", Source::Http)];
+    pub const NAMES: &[(&'static str, Source)] = &[
+        ("jwt", Source::Jwt),
+        ("password_file", Source::PasswordFile),
+        ("client_id_file", Source::ClientIdFile),
+        ("http", Source::Http),
+    ];
 
     /// Its name in a configuration.
     pub fn name(self) -> &'static str {
@@ -79,6 +85,8 @@ pub struct AuthOptions {
     pub chain: Vec<Source>,
     /// Users with hashes of their passwords.
     pub password_file: Option<PathBuf>,
+    /// Client identifiers with hashes of their passwords.
+    pub client_id_file: Option<PathBuf>,
     /// The secret of tokens that are signed by HS256, HS384 or HS512; empty = none.
     pub jwt_secret: Box<str>,
     /// The public key of signed tokens, a file in PEM.
@@ -121,6 +129,7 @@ impl Default for AuthOptions {
         AuthOptions {
             chain: Source::NAMES.iter().map(|(_, source)| *source).collect(),
             password_file: None,
+            client_id_file: None,
             jwt_secret: "".into(),
             jwt_public_key: None,
             jwt_jwks_file: None,
@@ -221,6 +230,8 @@ pub struct Policy {
     pub chain: Vec<Source>,
     /// Users with hashes of their passwords.
     pub passwords: Option<Passwords>,
+    /// Client identifiers with hashes of their passwords.
+    pub clients: Option<Passwords>,
     /// Keys of tokens.
     pub jwt: Option<Jwt>,
     /// Where more keys are fetched from.
@@ -245,10 +256,12 @@ impl Policy {
     /// # Errors
     /// In one line: which key and file, what is wrong, and where.
     pub fn load(options: &AuthOptions) -> Result<Policy, String> {
-        let passwords = match &options.password_file {
-            None => None,
-            Some(path) => Some(read("auth.password_file", path, Passwords::read)?),
+        let file = |key, path: &Option<PathBuf>| match path {
+            None => Ok(None),
+            Some(path) => read(key, path, Passwords::read).map(Some),
         };
+        let passwords = file("auth.password_file", &options.password_file)?;
+        let clients = file("auth.client_id_file", &options.client_id_file)?;
         let acl = match &options.acl_file {
             None => None,
             Some(path) => {
@@ -262,12 +275,13 @@ impl Policy {
         let is_on = |source: Source| match source {
             Source::Jwt => jwt.is_some(),
             Source::PasswordFile => passwords.is_some(),
+            Source::ClientIdFile => clients.is_some(),
             Source::Http => http.auth.is_on(),
         };
         let chain = chain_of(&options.chain, is_on)?;
         let secret = Secret::draw()?;
         let (rulings, deny_action) = (options.rulings, options.deny_action);
-        Ok(Policy { chain, passwords, jwt, jwks, http, tls, secret, acl, rulings, deny_action })
+        Ok(Policy { chain, passwords, clients, jwt, jwks, http, tls, secret, acl, rulings, deny_action })
     }
 
     /// Whether nobody is asked who a client is.
@@ -276,10 +290,16 @@ impl Policy {
     }
 
     /// Whether the connectors must be asked about a login with such credentials; else nobody has anything to say.
-    pub fn must_wait(&self, username: Option<&str>, password: Option<&[u8]>) -> bool {
+    pub fn must_wait(&self, client_id: &str, username: Option<&str>, password: Option<&[u8]>) -> bool {
         self.chain.iter().any(|source| match source {
             Source::Jwt => password.is_some(),
             Source::PasswordFile => username.is_some(),
+            // One that is there needs its password.
+            Source::ClientIdFile => {
+                let known =
+                    || self.clients.as_ref().is_some_and(|clients| clients.hash_of(client_id).is_some());
+                password.is_some() || known()
+            }
             Source::Http => true,
         })
     }
@@ -296,14 +316,15 @@ impl Policy {
 
     /// Whom it lets do what, in words for the log.
     pub fn describe(&self) -> Vec<String> {
-        let source = |source: &Source| match (source, &self.passwords) {
-            (Source::Jwt, _) => "their tokens (auth.jwt_...)".to_owned(),
-            (Source::Http, _) => {
-                format!("what {} says (auth.http_auth_url)", http::shown(&self.http.auth.url))
+        let count = |file: &Option<Passwords>| file.as_ref().map_or(0, Passwords::len);
+        let source = |source: &Source| match source {
+            Source::Jwt => "their tokens (auth.jwt_...)".to_owned(),
+            Source::Http => format!("what {} says (auth.http_auth_url)", http::shown(&self.http.auth.url)),
+            Source::PasswordFile => {
+                format!("the passwords of {} users (auth.password_file)", count(&self.passwords))
             }
-            (Source::PasswordFile, passwords) => {
-                let count = passwords.as_ref().map_or(0, Passwords::len);
-                format!("the passwords of {count} users (auth.password_file)")
+            Source::ClientIdFile => {
+                format!("the passwords of {} client identifiers (auth.client_id_file)", count(&self.clients))
             }
         };
         let sources: Vec<String> = self.chain.iter().map(source).collect();

@@ -1,11 +1,13 @@
-//! The password file: a line `NAME:HASH` for each user, as `ringmq passwd` and `mosquitto_passwd` write it.
+//! The password file: a line `NAME:HASH` for each user, as `ringmq passwd` and `mosquitto_passwd` write it; and the same for
+//! client identifiers. A name may hold colons, as addresses of devices do: what begins as a hash does is behind the last one
+//! that is none of the hash's own.
 //!
 //! A million users must neither take long to load nor much memory, so the text stays as it was read, and an index
 //! of 4 bytes per user finds the line of a name. Names and forms are checked on loading, with the line in errors.
 
 use super::Secret;
 use super::hash::{EXPECTED, Hash};
-use super::scram::Verifier;
+use super::scram::{self, Verifier};
 use crate::limits::{AUTH_NAME_BYTES_MAX, AUTH_PASSWORD_FILE_BYTES_MAX, SCRAM_ROUNDS_MIN};
 use hashbrown::HashTable;
 use std::fmt::{Debug, Formatter};
@@ -27,6 +29,16 @@ impl Debug for Passwords {
     }
 }
 
+/// Name and hash. Where nothing begins as a hash does, the first colon counts.
+fn split(line: &str) -> Option<(&str, &str)> {
+    let begins = |at: &usize| {
+        let behind = &line[at + 1..];
+        behind.starts_with(['$', '{']) || behind.starts_with(scram::PREFIX)
+    };
+    let at = line.rmatch_indices(':').map(|(at, _)| at).find(begins).or_else(|| line.find(':'))?;
+    Some((&line[..at], &line[at + 1..]))
+}
+
 /// The name and the hash of a line; `None` for an empty line and a comment.
 fn parts(line: &str) -> Option<Result<(&str, &str), String>> {
     let line = line.strip_suffix('\r').unwrap_or(line);
@@ -35,7 +47,7 @@ fn parts(line: &str) -> Option<Result<(&str, &str), String>> {
     }
     // What came is not told: it may be a password.
     let expected = || Err("expected NAME:HASH".to_owned());
-    let Some((name, hash)) = line.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+    let Some((name, hash)) = split(line).filter(|(name, _)| !name.is_empty()) else {
         return Some(expected());
     };
     if name.len() > AUTH_NAME_BYTES_MAX {
@@ -122,8 +134,7 @@ fn line_at(text: &str, at: u32) -> &str {
 }
 
 fn name_at(text: &str, at: u32) -> &str {
-    let rest = &text[at as usize..];
-    rest.split_once(':').map_or("", |(name, _)| name)
+    split(line_at(text, at)).map_or("", |(name, _)| name)
 }
 
 /// The text with this user's line added or put in the place of the old one, or taken out where `hash` is `None`;
@@ -137,8 +148,8 @@ pub fn edited(text: &str, name: &str, hash: Option<&str>) -> Result<(String, boo
             "expected a name of 1 to {AUTH_NAME_BYTES_MAX} bytes that does not begin with #, got {name:?}"
         ));
     }
-    if name.contains(':') || name.contains(char::is_control) {
-        return Err(format!("expected a name without colons and control characters, got {name:?}"));
+    if name.contains(char::is_control) {
+        return Err(format!("expected a name without control characters, got {name:?}"));
     }
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let is_of = |line: &String| matches!(parts(line), Some(Ok((other, _))) if other == name);
@@ -174,6 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn names_may_hold_colons_and_hashes_too() {
+        let scram = Verifier::of(b"secret", b"salt", NonZeroU32::MIN).show();
+        assert!(scram.contains(':'));
+        for name in ["a", "00:1b:44:11:3a:b7", ":", "a:$b", "{x}:{y}"] {
+            for hash in [HASH, &scram, "{SSHA256}K++IuT6AVKFcsl6VkxyKhJbappoGh02HsyUlo1flN6X67QqOtitv9A=="] {
+                let passwords = Passwords::read(format!("{name}:{hash}\n")).unwrap();
+                assert_eq!((passwords.hash_of(name), passwords.len()), (Some(hash), 1), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_by_line_and_without_secrets() {
         for (text, expected) in [
             ("ann\n".to_owned(), "line 1: expected NAME:HASH"),
@@ -194,7 +217,8 @@ mod tests {
         assert_eq!(edit("eve", Some("3")), ("# c\nann:1\n\nbob:2\neve:3\n".into(), false));
         assert_eq!(edit("ann", None), ("# c\n\nbob:2\n".into(), true));
         assert_eq!(edit("eve", None), (text.into(), false));
-        for name in ["", "a:b", "#a", "a\nb"] {
+        assert_eq!(edit("a:b", Some("$6$x")).0, format!("{text}a:b:$6$x\n"));
+        for name in ["", "#a", "a\nb"] {
             assert!(edited(text, name, None).is_err(), "{name:?}");
         }
     }

@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 /// As it is called in an Authentication Method.
 pub const METHOD: &str = "SCRAM-SHA-256";
 /// How a verifier begins [RFC 5803], as in PostgreSQL.
-const PREFIX: &str = "SCRAM-SHA-256$";
+pub(super) const PREFIX: &str = "SCRAM-SHA-256$";
 
 type Digest = [u8; 32];
 

@@ -192,9 +192,11 @@ pub const KEYS: &[Key] = keys! {
         "Another broker, `host` or `host:port`, that 5.0 clients are told to use when this one stops (reason code 0x9C). Empty: they are told that it shuts down (0x8B).";
 
     "auth.chain" auth.chain LIVE Kind::Texts("sources of users"),
-        "In which order sources of users are asked, where they are configured: `jwt`, `password_file`, `http`. Each vouches for a client, refuses it, or has nothing to say; then the next one is asked. A user name that is not in the password file is refused where no source is behind it. A client that no source knows is anonymous if it has neither user name nor password, else it is refused.";
+        "In which order sources of users are asked, where they are configured: `jwt`, `password_file`, `client_id_file`, `http`. Each vouches for a client, refuses it, or has nothing to say; then the next one is asked. A user name that is not in the password file is refused where no source is behind it. A client that no source knows is anonymous if it has neither user name nor password, else it is refused.";
     "auth.password_file" auth.password_file LIVE Kind::Path,
         "A file with a line `NAME:HASH` for each user, which `ringmq passwd` maintains; files of `mosquitto_passwd` are read as they are. Clients of 5.0 may prove by SCRAM-SHA-256 (enhanced authentication) that they know a password that `ringmq passwd --scram` keeps. SIGHUP and a reload over HTTP read it again. Empty: none.";
+    "auth.client_id_file" auth.client_id_file LIVE Kind::Path,
+        "A file with a line `CLIENTID:HASH` for each client identifier, which `ringmq passwd` maintains as well. A client with such an identifier comes in by the password behind it, and not without. Its user name must be missing, empty or its identifier, for no other one is proven by it. This file has nothing to say about other clients. Read again as that of users. Empty: none.";
 
     "auth.jwt_secret" auth.jwt_secret LIVE Kind::Text { bytes_max: HTTP_TEXT_BYTES_MAX },
         "The secret of JSON Web Tokens that clients bring as their password and that are signed with HS256, HS384 or HS512, at least 32 bytes. A token is looked at before passwords are. Empty: none.";

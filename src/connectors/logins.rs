@@ -6,7 +6,7 @@ use super::http::Http;
 use super::jwks::Jwks;
 use crate::auth::hash::Hash;
 use crate::auth::jwt::Judged;
-use crate::auth::{Aging, Backoff, Login, Policy, Source, Verdict};
+use crate::auth::{Aging, Backoff, Login, Passwords, Policy, Source, Verdict};
 use crate::limits::{AUTH_LOGINS_MAX, AUTH_PROVEN_MAX, AUTH_PROVEN_MS, AUTH_WAIT_MS};
 use crate::time::Moment;
 use ring::hmac::{self, HMAC_SHA256};
@@ -113,7 +113,8 @@ impl Chain {
         while let Some((source, behind)) = rest.split_first() {
             let verdict = match source {
                 Source::Jwt => self.by_token(&login).await,
-                Source::PasswordFile => self.by_password(&login, behind.is_empty()).await,
+                Source::PasswordFile => self.by_password(&login, false, behind.is_empty()).await,
+                Source::ClientIdFile => self.by_password(&login, true, behind.is_empty()).await,
                 Source::Http => self.by_request(&login).await,
             };
             if !matches!(verdict, Verdict::Silent) {
@@ -150,11 +151,12 @@ impl Chain {
         }
     }
 
-    /// `last`: no source behind this one may know a name that is not in the file.
-    async fn by_password(self: &Arc<Chain>, login: &Arc<Login>, last: bool) -> Verdict {
-        let (Some(passwords), Some(name)) = (&self.policy.passwords, login.username.as_deref()) else {
-            return Verdict::Silent;
-        };
+    /// `by_id`: by the file of client identifiers, else by that of users. `last`: no source behind this one may know a
+    /// name that is not in the file.
+    async fn by_password(self: &Arc<Chain>, login: &Arc<Login>, by_id: bool, last: bool) -> Verdict {
+        let Some((passwords, name)) = file_for(&self.policy, login, by_id) else { return Verdict::Silent };
+        // Without a password it can be anonymous.
+        let last = last && (!by_id || login.password.is_some());
         let tag = match passwords.hash_of(name) {
             Some(hash) => Some(self.tag(name, login.password.as_deref().unwrap_or_default(), hash)),
             None if last => None,
@@ -176,7 +178,7 @@ impl Chain {
         let Ok(turn) = self.hashing.clone().acquire_owned().await else { return Verdict::NoAnswer };
         let (checked, policy) = (login.clone(), self.policy.clone());
         let hashed = tokio::task::spawn_blocking(move || {
-            let right = check(&checked, &policy);
+            let right = check(&checked, &policy, by_id);
             // Also where nobody waits any more.
             drop(turn);
             right
@@ -259,9 +261,20 @@ fn who(login: &Login) -> (IpAddr, &str) {
     (from, login.username.as_deref().unwrap_or(&login.client_id))
 }
 
+/// The file that a login is looked up in, and by which name; `None` where it has none.
+fn file_for<'a>(policy: &'a Policy, login: &'a Login, by_id: bool) -> Option<(&'a Passwords, &'a str)> {
+    let user = login.username.as_deref();
+    if by_id {
+        // Whoever proves its identifier has not proven to be somebody else, for whom there may be rules.
+        let itself = user.is_none_or(|user| user.is_empty() || *user == *login.client_id);
+        return Some((policy.clients.as_ref()?, &*login.client_id)).filter(|_| itself);
+    }
+    Some((policy.passwords.as_ref()?, user?))
+}
+
 /// Whether the password is right. Takes as long for a name that is not there.
-fn check(login: &Login, policy: &Policy) -> bool {
-    let (Some(name), Some(passwords)) = (login.username.as_deref(), &policy.passwords) else { return false };
+fn check(login: &Login, policy: &Policy, by_id: bool) -> bool {
+    let Some((passwords, name)) = file_for(policy, login, by_id) else { return false };
     // No password is an empty one.
     let password = login.password.as_deref().unwrap_or_default();
     let known = passwords.hash_of(name);

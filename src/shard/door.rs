@@ -146,7 +146,7 @@ impl<I: Io<Handover>> Shard<I> {
             Some(verdict) => verdict,
             None if self.door.exchanges.fresh.is_some() => Verdict::Known(None),
             None if self.is_certified(conn) => Verdict::Known(None),
-            None if self.door.policy.must_wait(connect.username, connect.password) => {
+            None if self.door.policy.must_wait(client_id, connect.username, connect.password) => {
                 self.ask(conn, connect, client_id)?
             }
             None => Verdict::Silent,

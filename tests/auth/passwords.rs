@@ -172,7 +172,7 @@ fn passwd_maintains_a_file_that_foreign_clients_come_in_by() {
     assert_eq!(passwd(&[&file, "ann"], "third"), (true, String::new()));
     for (arguments, input, fault) in [
         (vec![&*file, "eve"], "\n", "expected a password"),
-        (vec![&*file, "a:b"], "x\n", "expected a name without colons"),
+        (vec![&*file, "#a"], "x\n", "that does not begin with #"),
         (vec!["--delete", &*file, "eve"], "", "there is no user \"eve\""),
     ] {
         let (done, told) = passwd(&arguments, input);
@@ -196,4 +196,54 @@ fn passwd_maintains_a_file_that_foreign_clients_come_in_by() {
     }
     assert_eq!(passwd(&["--delete", &file, "ann"], ""), (true, String::new()));
     assert!(!std::fs::read_to_string(&file).expect("it is there").contains("ann:"));
+}
+
+#[test]
+fn a_client_identifier_may_have_a_password_of_its_own() {
+    let hash = USERS.lines().find_map(|line| line.strip_prefix("six:")).expect("a hash");
+    let folder = Folder::new();
+    let lines = VERSIONS.map(|version| format!("{}:{hash}\n", named("00:1b", version)));
+    let (clients, users) = (folder.write("clients", &lines.concat()), folder.write("users", USERS));
+    let alone = [("auth.client_id_file", &*clients)];
+    let both = [alone[0], ("auth.password_file", &*users)];
+    for settings in [&alone[..], &both] {
+        everywhere(2, settings, |broker, version| {
+            let id = named("00:1b", version);
+            let login = |id: &str, user: Option<&str>, password: Option<&str>| {
+                let (username, password) = (user.map(str::to_owned), password.map(str::to_owned));
+                code(broker, &Login { username, password, ..Login::new(version, id) })
+            };
+            let wrong = said(version, ReasonCode::BAD_USERNAME_OR_PASSWORD);
+            for user in ["", &id] {
+                assert_eq!(login(&id, Some(user), Some("secret")), ReasonCode::SUCCESS, "{user:?}");
+                assert_eq!(login(&id, Some(user), Some("wrong")), wrong, "{user:?}");
+            }
+            // Only 5.0 has a password without a user name.
+            if version == Version::V5 {
+                assert_eq!(login(&id, None, Some("secret")), ReasonCode::SUCCESS);
+                assert_eq!(login("other", None, Some("secret")), wrong);
+            }
+            assert_eq!(login(&id, None, None), wrong);
+            assert_eq!(login(&id, Some("somebody"), Some("secret")), wrong, "who is not proven to be there");
+            assert_eq!(login("other", Some(&id), Some("secret")), wrong);
+            assert_eq!(login("other", None, None), ReasonCode::SUCCESS, "the file says nothing of it");
+            let user = login("other", Some("six"), Some("secret"));
+            assert_eq!(user, if settings.len() > 1 { ReasonCode::SUCCESS } else { wrong });
+        });
+    }
+}
+
+#[test]
+fn passwd_maintains_a_file_of_client_identifiers() {
+    let folder = Folder::new();
+    let file = folder.path("clients");
+    for (id, password) in [("aa:bb:cc", "secret"), ("aa:bb", "other")] {
+        assert_eq!(passwd(&[&file, id], password), (true, String::new()));
+    }
+    everywhere(1, &[("auth.client_id_file", &file)], |broker, version| {
+        let login = |id, password| code(broker, &Login::new(version, id).user(id, password));
+        assert_eq!(login("aa:bb:cc", "secret"), ReasonCode::SUCCESS);
+        assert_eq!(login("aa:bb", "other"), ReasonCode::SUCCESS);
+        assert_eq!(login("aa:bb", "secret"), said(version, ReasonCode::BAD_USERNAME_OR_PASSWORD));
+    });
 }
