@@ -256,6 +256,8 @@ pub const AUTH_BCRYPT_COST_MAX: u8 = 16;
 pub const AUTH_WAITING_MAX: usize = 4_096;
 /// Logins of all shards that the connectors have under way.
 pub const AUTH_LOGINS_MAX: usize = 16_384;
+/// Users with rates of their own.
+pub const USER_RATES_MAX: usize = 4_096;
 /// Questions about rights that one packet has under way at a time; a SUBSCRIBE with more filters asks again.
 pub const INQUIRY_TOPICS_MAX: usize = 16;
 /// Filters of a SUBSCRIBE that are looked at for them.

@@ -30,7 +30,13 @@ fn flood(broker: &Broker, version: Version, count: usize, bytes: usize) {
     let topic = named("flood", version);
     let mut subscriber = Peer::connect(broker, version, &named("subscriber", version));
     subscriber.subscribe(&topic, QoS::AtMostOnce);
-    let mut publisher = Peer::connect(broker, version, &named("publisher", version));
+    let publisher = Peer::connect(broker, version, &named("publisher", version));
+    flood_from(publisher, &mut subscriber, count, bytes);
+}
+
+/// The same between these two, on a topic that the second one is subscribed to.
+fn flood_from(mut publisher: Peer, subscriber: &mut Peer, count: usize, bytes: usize) {
+    let topic = named("flood", publisher.version());
     let payload = |i: usize| format!("{i:0bytes$}").into_bytes();
     for i in 0..count {
         publisher.send_publish(&topic, &payload(i), QoS::AtMostOnce, false);
@@ -59,6 +65,63 @@ fn a_client_that_sends_too_many_bytes_is_read_later_and_loses_nothing() {
         flood(broker, version, 30, 8_000);
         assert!(counter(broker, "paused") > before, "it was made to wait");
     });
+}
+
+#[test]
+fn a_user_may_have_rates_of_its_own_which_change_for_those_who_are_there() {
+    let rates = "sl:ow:max_message_rate=30 free:max_message_rate=0 heavy:max_byte_rate=100000";
+    everywhere(&[("mqtt.user_rates", rates)], |broker, version| {
+        let topic = named("flood", version);
+        let login =
+            |user: &str| Peer::login(broker, &Login::new(version, &named(user, version)).user(user, "x")).0;
+        let mut subscriber = login("reader");
+        subscriber.subscribe(&topic, QoS::AtMostOnce);
+        let mut flood = |peer: Peer, count, bytes| {
+            let before = counter(broker, "paused");
+            flood_from(peer, &mut subscriber, count, bytes);
+            counter(broker, "paused") > before
+        };
+        assert!(!flood(login("other"), 200, 10), "it is not meant");
+        assert!(flood(login("sl:ow"), 60, 10), "it was made to wait");
+        assert!(flood(login("heavy"), 30, 8_000), "it was made to wait");
+        // For those who are there.
+        let (free, slow) = (login("free"), login("sl:ow"));
+        let set = |rates: &[&str]| {
+            let data = serde_json::json!({"data": {"mqtt.user_rates": rates}}).to_string();
+            assert_eq!(Http::of(broker).post("/api/v4/reload", &data).status, 200);
+        };
+        set(&["free:max_message_rate=30"]);
+        assert!(flood(free, 60, 10), "it was made to wait");
+        assert!(!flood(slow, 200, 10), "it has none any more");
+        set(&["sl:ow:max_message_rate=30", "heavy:max_byte_rate=100000"]);
+    });
+}
+
+#[test]
+fn a_user_is_sent_no_more_than_it_may_be() {
+    everywhere(
+        &[("mqtt.max_message_rate_out", "30"), ("mqtt.user_rates", "free:max_message_rate_out=0")],
+        |broker, version| {
+            let topic = named("out", version);
+            for (user, is_held) in [("free", false), ("other", true)] {
+                let (mut to, _) =
+                    Peer::login(broker, &Login::new(version, &named(user, version)).user(user, "x"));
+                to.subscribe(&topic, QoS::AtLeastOnce);
+                let mut from =
+                    Peer::login(broker, &Login::new(version, &named("from", version)).user("free", "x")).0;
+                let before = counter(broker, "held");
+                for i in 0..60_u32 {
+                    from.publish(&topic, &i.to_be_bytes(), QoS::AtLeastOnce, false);
+                }
+                for i in 0..60_u32 {
+                    let message = to.expect_message();
+                    assert_eq!(message.payload, i.to_be_bytes());
+                    to.ack(AckKind::PubAck, message.packet_id.unwrap());
+                }
+                assert_eq!(counter(broker, "held") > before, is_held, "{user}");
+            }
+        },
+    );
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use crate::api::{Secret, User};
 use crate::auth::http::{Header, Param};
 use crate::auth::{Claim, Source};
-use crate::limits::{HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX};
+use crate::limits::{
+    HTTP_NAMES_MAX, HTTP_TEXT_BYTES_MAX, HTTP_TOKEN_BYTES_MIN, NETWORKS_MAX, USER_RATES_MAX,
+};
 use crate::listener::Network;
+use crate::session::UserRates;
 use std::path::PathBuf;
 
 /// One of them: how it is read and shown.
@@ -123,6 +126,18 @@ impl Item for Header {
 
     fn show(&self) -> String {
         Header::show(self)
+    }
+}
+
+impl Item for UserRates {
+    const COUNT_MAX: usize = USER_RATES_MAX;
+
+    fn read(text: &str) -> Result<UserRates, String> {
+        UserRates::read(text)
+    }
+
+    fn show(&self) -> String {
+        UserRates::show(self)
     }
 }
 

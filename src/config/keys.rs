@@ -174,6 +174,8 @@ pub const KEYS: &[Key] = keys! {
         "Messages that a client is sent in a second, on the average over some seconds. Beyond that QoS 1 and 2 wait in its session's queue, and QoS 0 is dropped and counted (`output_full`). 0: no bound.";
     "mqtt.max_byte_rate_out" mqtt.rates.bytes_out ZONED number("bytes per second", 0, RATE_MAX),
         "Bytes that a client is sent in a second, in the same way; its acknowledgements count and never wait. 0: no bound.";
+    "mqtt.user_rates" mqtt.user_rates LIVE Kind::Texts("NAME:KEY=NUMBER,KEY=NUMBER"),
+        "Rates of the clients of some users, for each of their connections, in place of those that hold for others, a zone's included: `ann:max_message_rate=10,max_byte_rate=100000`, with any of the four rates above. What is sent together with CONNECT is not counted.";
     "mqtt.flapping_threshold" mqtt.flapping.threshold ZONED number("ends", 0, 1_000_000),
         "A client whose connections end so often within `flapping_window_s` is banned by its client identifier for `flapping_ban_s`, as if over HTTP, where the ban can be taken back. 0: none is.";
     "mqtt.flapping_window_s" mqtt.flapping.window_s ZONED number("seconds", 1, FLAPPING_WINDOW_S_MAX as u64),
@@ -365,6 +367,9 @@ mod tests {
                 (Kind::Texts(_), _) if key.name == "auth.chain" => Value::List(vec!["http".into()]),
                 (Kind::Texts("NAME=VALUE"), _) => Value::List(vec!["a=%u".into()]),
                 (Kind::Texts("NAME:VALUE"), _) => Value::List(vec!["sub:%u".into()]),
+                (Kind::Texts("NAME:KEY=NUMBER,KEY=NUMBER"), _) => {
+                    Value::List(vec!["ann:max_byte_rate=10".into()])
+                }
                 (Kind::Texts(_), _) => Value::List(vec!["a-name-or-a-token".into()]),
                 _ => panic!("{} has a default of another kind", key.name),
             };

@@ -16,7 +16,7 @@ pub use connect::{Accepted, PAYLOAD_FORMAT, Refusal, StoredWill};
 pub use connect::{answer_terms, check_connect, connack_properties, format_holds, properties_too_long};
 pub use incoming::{Arrival, Incoming};
 pub use link::{Ctx, Envelope, Link, Pool, Stored, Unsent};
-pub use options::{FlappingOptions, Options, QueueFull, Rates, SharedStrategy};
+pub use options::{FlappingOptions, Options, QueueFull, Rates, SharedStrategy, UserRates};
 pub use outgoing::{Acked, Delivery, Ids, Offered, Outgoing, next_place};
 pub use profile::{Past, Profile};
 pub use scan::{ScanJob, Scans};

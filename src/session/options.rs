@@ -75,6 +75,60 @@ impl Rates {
     }
 }
 
+/// What holds for the clients of one user in place of their listener's rates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserRates {
+    /// The user name.
+    pub name: Box<str>,
+    /// In the order of [`UserRates::KEYS`]; `None`: as for everybody.
+    rates: [Option<u32>; 4],
+}
+
+impl UserRates {
+    /// Names of the rates.
+    pub const KEYS: [&str; 4] =
+        ["max_message_rate", "max_byte_rate", "max_message_rate_out", "max_byte_rate_out"];
+
+    /// Reads `NAME:max_message_rate=10,max_byte_rate=1000`.
+    ///
+    /// # Errors
+    /// What was expected and what came.
+    pub fn read(text: &str) -> Result<UserRates, String> {
+        let fault = || {
+            let keys = UserRates::KEYS.join(", ");
+            format!("expected NAME:KEY=NUMBER,KEY=NUMBER with some of {keys}, each once, got {text:?}")
+        };
+        let (name, list) = text.rsplit_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(fault)?;
+        let mut rates = [None; 4];
+        for part in list.split(',') {
+            let (key, value) = part.split_once('=').ok_or_else(fault)?;
+            let at = UserRates::KEYS.iter().position(|known| *known == key).ok_or_else(fault)?;
+            if rates[at].replace(value.parse().map_err(|_| fault())?).is_some() {
+                return Err(fault());
+            }
+        }
+        Ok(UserRates { name: name.into(), rates })
+    }
+
+    /// As [`UserRates::read`] reads it.
+    pub fn show(&self) -> String {
+        let set = UserRates::KEYS.iter().zip(self.rates);
+        let parts: Vec<_> = set.filter_map(|(key, rate)| Some(format!("{key}={}", rate?))).collect();
+        format!("{}:{}", self.name, parts.join(","))
+    }
+
+    /// The rates of this user's clients where those of others are these.
+    pub fn over(&self, others: Rates) -> Rates {
+        let [messages_in, bytes_in, messages_out, bytes_out] = self.rates;
+        Rates {
+            messages_in: messages_in.unwrap_or(others.messages_in),
+            bytes_in: bytes_in.unwrap_or(others.bytes_in),
+            messages_out: messages_out.unwrap_or(others.messages_out),
+            bytes_out: bytes_out.unwrap_or(others.bytes_out),
+        }
+    }
+}
+
 /// When a client that comes and goes is banned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlappingOptions {
@@ -153,6 +207,8 @@ pub struct Options {
     pub max_output_bytes: u32,
     /// How fast a client may send and be sent to.
     pub rates: Rates,
+    /// The same for the clients of some users.
+    pub user_rates: Vec<UserRates>,
     /// When a client that comes and goes is banned.
     pub flapping: FlappingOptions,
     /// Retained messages of the whole broker.
@@ -199,6 +255,7 @@ impl Default for Options {
             shared_strategy: SharedStrategy::default(),
             max_output_bytes: 1 << 20,
             rates: Rates::default(),
+            user_rates: Vec::new(),
             flapping: FlappingOptions::default(),
             max_retained: 1_000_000,
             max_retained_bytes: 1 << 30,
@@ -213,5 +270,40 @@ impl Options {
     /// The highest QoS.
     pub fn qos_max(&self) -> QoS {
         QoS::from_bits(self.max_qos).unwrap_or(QoS::ExactlyOnce)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_of_a_user_are_over_those_of_others() {
+        let read = |text: &str| UserRates::read(text);
+        let others = Rates { messages_in: 1, bytes_in: 2, messages_out: 3, bytes_out: 4 };
+        let ann = read("a:nn:max_message_rate=10,max_byte_rate_out=0").unwrap();
+        assert_eq!(
+            (&*ann.name, ann.show().as_str()),
+            ("a:nn", "a:nn:max_message_rate=10,max_byte_rate_out=0")
+        );
+        assert_eq!(ann.over(others), Rates { messages_in: 10, bytes_out: 0, ..others });
+        for text in [
+            "",
+            "ann",
+            "ann:",
+            ":max_byte_rate=1",
+            "ann:rate=1",
+            "ann:max_byte_rate",
+            "ann:max_byte_rate=-1",
+            "ann:max_byte_rate=4294967296",
+            "ann:max_byte_rate=1,max_byte_rate=1",
+            "ann:max_byte_rate=1,",
+        ] {
+            let told = read(text).unwrap_err();
+            assert!(
+                told.starts_with("expected NAME:KEY=NUMBER") && told.ends_with(&format!("got {text:?}")),
+                "{told}"
+            );
+        }
     }
 }

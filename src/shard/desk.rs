@@ -76,6 +76,7 @@ impl<I: Io<Handover>> Shard<I> {
                     self.retained.set_options(retain::retained_options(&options, self.shards.into()));
                     self.tell_tight();
                     self.flapping.start_over();
+                    self.paces.set_users(&options);
                     self.local.options = Rules::new(*options, entrances);
                 }
                 Command::Pressure(pressure) => self.press(pressure),

@@ -239,6 +239,8 @@ impl<I: Io<Handover>> Shard<I> {
     pub fn new(parts: Parts<I>) -> Shard<I> {
         let Parts { io, mesh, me, shards, keyed, seed, options, log_lines_per_s, commands, .. } = parts;
         let entrances = parts.entrances;
+        let mut paces = pace::Paces::default();
+        paces.set_users(&options);
         let mut shard = Shard {
             trie: Trie::new(me, shards, keyed.clone()).with_key_mask(parts.route_key_mask),
             retained: Retained::new(retain::retained_options(&options, shards), seed),
@@ -251,7 +253,7 @@ impl<I: Io<Handover>> Shard<I> {
             recent: retain::Recent::default(),
             pressure: Pressure::default(),
             flapping: flapping::Flapping::default(),
-            paces: pace::Paces::default(),
+            paces,
             quota: quota::Quota::default(),
             shards: shards as u16,
             io,

@@ -10,16 +10,19 @@
 use super::connection::{Phase, Wait};
 use super::timers::Timer;
 use super::{Handover, Shard};
-use crate::heap::map_bytes;
+use crate::heap::{allocated, map_bytes};
 use crate::io::{Conn, Io};
 use crate::limits::RATE_BURST_MS;
 use crate::map::{Map, Slot};
-use crate::session::Rates;
+use crate::session::{Options, Rates, UserRates};
 use crate::time::Moment;
 
-/// Buckets of the connections that have some.
+/// Buckets of the connections that have some, and users with rates of their own.
 #[derive(Debug, Default)]
-pub(super) struct Paces(Map<Conn, Pace>);
+pub(super) struct Paces {
+    buckets: Map<Conn, Pace>,
+    users: Map<Box<str>, UserRates>,
+}
 
 /// The buckets of one connection.
 #[derive(Debug, Default)]
@@ -54,15 +57,23 @@ impl Bucket {
 impl Paces {
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
-        map_bytes::<Conn, Pace>(self.0.capacity())
+        let names = self.users.keys().map(|name| 2 * allocated(name.len())).sum::<usize>();
+        map_bytes::<Conn, Pace>(self.buckets.capacity())
+            + map_bytes::<Box<str>, UserRates>(self.users.capacity())
+            + names
+    }
+
+    /// Users have these rates from now on.
+    pub fn set_users(&mut self, options: &Options) {
+        self.users = options.user_rates.iter().map(|rates| (rates.name.clone(), rates.clone())).collect();
     }
 
     /// A connection is gone.
     pub fn forget(&mut self, conn: Conn) {
-        if !self.0.is_empty() {
-            self.0.remove(&conn);
-            if self.0.is_empty() {
-                self.0 = Map::default();
+        if !self.buckets.is_empty() {
+            self.buckets.remove(&conn);
+            if self.buckets.is_empty() {
+                self.buckets = Map::default();
             }
         }
     }
@@ -71,23 +82,34 @@ impl Paces {
 impl<I: Io<Handover>> Shard<I> {
     /// The rates for a connection; `None` where nothing is bounded.
     #[inline]
-    pub(super) fn rates_of(&self, listener: u8) -> Option<Rates> {
-        let rates = &self.local.options.of(listener).rates;
-        rates.any().then_some(*rates)
+    pub(super) fn rates_of(&self, conn: Conn, listener: u8) -> Option<Rates> {
+        let mut rates = self.local.options.of(listener).rates;
+        if !self.paces.users.is_empty() {
+            rates = self.rates_of_user(conn, rates);
+        }
+        rates.any().then_some(rates)
+    }
+
+    /// The rates for a connection where those of others are these.
+    #[inline(never)]
+    fn rates_of_user(&self, conn: Conn, others: Rates) -> Rates {
+        let session = self.local.conns.get(conn).and_then(|c| self.local.sessions.get(c.session?));
+        let user = session.and_then(|session| session.profile.as_deref()?.username.as_deref());
+        user.and_then(|user| self.paces.users.get(user)).map_or(others, |own| own.over(others))
     }
 
     /// Bytes came.
     pub(super) fn pace_bytes(&mut self, conn: Conn, listener: u8, bytes: usize) {
-        let Some(rates) = self.rates_of(listener).filter(|rates| rates.bytes_in > 0) else { return };
+        let Some(rates) = self.rates_of(conn, listener).filter(|rates| rates.bytes_in > 0) else { return };
         let now = self.local.now;
-        self.paces.0.entry(conn).or_default().bytes_in.take(bytes as u64, rates.bytes_in, now);
+        self.paces.buckets.entry(conn).or_default().bytes_in.take(bytes as u64, rates.bytes_in, now);
     }
 
     /// A PUBLISH was handled.
     pub(super) fn pace_message(&mut self, conn: Conn, rates: &Rates) {
         if rates.messages_in > 0 {
             let now = self.local.now;
-            self.paces.0.entry(conn).or_default().messages_in.take(1, rates.messages_in, now);
+            self.paces.buckets.entry(conn).or_default().messages_in.take(1, rates.messages_in, now);
         }
     }
 
@@ -95,7 +117,7 @@ impl<I: Io<Handover>> Shard<I> {
     /// PUBLISH; else only bytes count.
     pub(super) fn must_pause(&mut self, conn: Conn, publish: bool) -> bool {
         let now = self.local.now;
-        let Some(pace) = self.paces.0.get(&conn) else { return false };
+        let Some(pace) = self.paces.buckets.get(&conn) else { return false };
         let messages_ms = if publish { pace.messages_in.owes_ms(now) } else { 0 };
         let owes_ms = messages_ms.max(pace.bytes_in.owes_ms(now));
         if owes_ms == 0 {
@@ -110,7 +132,7 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// After everything that came was decoded: whether a connection is read on, or waits.
     pub(super) fn pause_reading(&mut self, conn: Conn) {
-        if self.paces.0.is_empty() {
+        if self.paces.buckets.is_empty() {
             return;
         }
         let idle = |c: &super::connection::Connection| c.phase == Phase::Serving && c.wait == Wait::Nothing;
@@ -126,13 +148,14 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// Bytes and messages were given to the driver.
     pub(super) fn pace_output(&mut self, conn: Conn, bytes: usize) {
-        let Some(c) = self.local.conns.get_mut(conn).filter(|c| c.phase == Phase::Serving) else { return };
-        let rates = self.local.options.of(c.listener).rates;
-        if rates.messages_out == 0 && rates.bytes_out == 0 {
+        let Some(c) = self.local.conns.get(conn).filter(|c| c.phase == Phase::Serving) else { return };
+        let Some(rates) = self.rates_of(conn, c.listener) else { return };
+        let Some(c) = self.local.conns.get_mut(conn).filter(|_| rates.messages_out | rates.bytes_out != 0)
+        else {
             return;
-        }
+        };
         let now = self.local.now;
-        let pace = self.paces.0.entry(conn).or_default();
+        let pace = self.paces.buckets.entry(conn).or_default();
         // It starts over when traffic is folded.
         let messages = c.link.traffic.send_msg.checked_sub(pace.sent).unwrap_or(c.link.traffic.send_msg);
         pace.sent = c.link.traffic.send_msg;
@@ -152,7 +175,7 @@ impl<I: Io<Handover>> Shard<I> {
     pub(super) fn release(&mut self, slot: Slot) {
         let now = self.local.now;
         let Some(c) = self.local.conns.at(slot).filter(|c| c.link.is_held()) else { return };
-        let pace = self.paces.0.get(&slot.index);
+        let pace = self.paces.buckets.get(&slot.index);
         let owes_ms = pace.map_or(0, |p| p.messages_out.owes_ms(now).max(p.bytes_out.owes_ms(now)));
         if owes_ms > 0 {
             return self.insert_timer(now.plus_ms(owes_ms), Timer::release(slot));

@@ -167,7 +167,7 @@ impl<I: Io<Handover>> Shard<I> {
         let mut at = 0;
         let Some(c) = self.local.conns.get(conn) else { return bytes.len() };
         let limit = self.local.options.of(c.listener).max_packet_size;
-        let rates = self.rates_of(c.listener);
+        let rates = self.rates_of(conn, c.listener);
         loop {
             let rest = &bytes[at..];
             if rest.is_empty() {
