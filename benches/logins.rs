@@ -177,7 +177,7 @@ fn one_case(wanted: &Wanted, (name, beside): (&str, Beside), row: &mut Row, fold
     let url = if told == Told::NotThere { "http://127.0.0.1:1/".to_owned() } else { backend.url("/") };
     let path = |file: &str| folder.join(file).display().to_string();
     let (users, acl) = (path("users"), path("acl.toml"));
-    let mut settings = vec![("broker.pin", "true"), ("auth.password_file", &*users), ("log.level", "error")];
+    let mut settings = vec![("broker.pin", "true"), ("auth.password_file", &*users)];
     match beside {
         Beside::Nothing => {}
         Beside::Logins(_) => settings.push(("auth.http_auth_url", &url)),
@@ -343,7 +343,7 @@ const HASHES: [(&str, &str); 6] = [
 ];
 
 fn many_users(wanted: &Wanted, folder: &Path) {
-    let settings = [("broker.pin", "true"), ("log.level", "error")];
+    let settings = [("broker.pin", "true")];
     let (start_s, without_kib, broker) = started(wanted, &settings);
     broker.stop();
     println!("{}, {} users; without a file: started in {start_s:.2} s", wanted.driver, wanted.count);
@@ -362,7 +362,7 @@ fn many_users(wanted: &Wanted, folder: &Path) {
         };
         let file = users_file(folder, wanted.count, hash);
         let file = file.display().to_string();
-        let all = [settings[0], settings[1], ("auth.password_file", &*file)];
+        let all = [settings[0], ("auth.password_file", &*file)];
         let (start_s, kib, broker) = started(wanted, &all);
         let bytes = (kib - without_kib) * 1_024.0 / wanted.count as f64;
         // Spread over the file.
