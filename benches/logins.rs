@@ -25,7 +25,7 @@ use common::{Broker, DRIVERS, Driver, Login};
 use ringmq::codec::{
     Filters, Packet, PacketId, Properties, ReasonCode, Subscribe, SubscribeOptions, Version,
 };
-use ringmq::io::{available_cores, be_nice, pin_to_core, raise_open_files};
+use ringmq::io::{available_cores, lower_priority, pin_to_core, raise_open_files};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -248,7 +248,7 @@ fn start_flood(
 ) -> JoinHandle<Flooded> {
     std::thread::spawn(move || {
         pin_to_core(core).unwrap();
-        be_nice();
+        lower_priority(19).unwrap();
         let (began, mut flooded) = (Instant::now(), Flooded::default());
         let mut open: VecDeque<Waiting> = VecDeque::new();
         while !stop.load(Ordering::Relaxed) {

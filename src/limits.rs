@@ -125,6 +125,8 @@ pub const ACCEPT_RETRY_MS: u64 = 1_000;
 pub const LINGER_MS: u64 = 1_000;
 /// Bytes that a flushed connection discards while it waits.
 pub const LINGER_BYTES: u32 = 65_536;
+/// How far threads that take steps for shards stay behind them, as nice(1) counts.
+pub const CONNECTOR_NICE: u8 = 10;
 /// Connections of one shard at most: what a table of direct descriptors may hold.
 pub const CONNECTIONS_PER_SHARD_MAX: u32 = 1 << 20;
 /// Subscriptions of one session, unless configured otherwise.

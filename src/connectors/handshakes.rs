@@ -85,7 +85,9 @@ impl Handshakes {
 
 /// One step of each shard in turn, until all of them are gone.
 fn serve(mut rings: Vec<Consumer<Step>>) {
-    crate::io::be_nice();
+    if crate::io::run_when_idle().is_err() {
+        super::stay_behind();
+    }
     let mut scratch = Scratch::default();
     loop {
         let mut worked = false;

@@ -17,7 +17,7 @@ pub use handshakes::{Handshakes, Step};
 pub use rules::Answering;
 
 use crate::auth::{Inquiry, Login, Policy, Verdict};
-use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS, INQUIRIES_ALL_MAX};
+use crate::limits::{AUTH_LOGINS_MAX, AUTH_RESOLVERS, CONNECTOR_NICE, INQUIRIES_ALL_MAX};
 use logins::Logins;
 use rules::Rules;
 use std::sync::Arc;
@@ -49,6 +49,11 @@ impl std::fmt::Debug for Connectors {
     }
 }
 
+/// The calling thread leaves its core to others that want it. Where that is refused, it stays as it was.
+fn stay_behind() {
+    let _ = crate::io::lower_priority(CONNECTOR_NICE);
+}
+
 impl Connectors {
     /// Starts the threads.
     ///
@@ -62,7 +67,7 @@ impl Connectors {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(hashing + AUTH_RESOLVERS)
             .thread_name("connectors")
-            .on_thread_start(crate::io::be_nice)
+            .on_thread_start(stay_behind)
             .enable_all()
             .build()
             .map_err(fault)?;

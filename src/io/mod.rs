@@ -26,13 +26,12 @@ mod uring;
 
 pub use driver::{Address, Driver, DriverOptions, IoMemory, IoMode, IoStats};
 pub use epoll::Epoll;
-pub use host::{be_nice, disk_bytes, survive_large_files};
+pub use host::{disk_space, lower_priority, run_when_idle, survive_large_files};
 pub use inherit::{Inherited, Role, bequeath, inherit};
 pub use leases::Leases;
 pub use local::{LocalSocket, SOCKET_PATH_BYTES_MAX};
 pub use net::{
-    Reservation, Waker, available_cores, bridge, disk_space, lower_priority, pin_to_core, pin_to_cores,
-    raise_open_files, reserve,
+    Reservation, Waker, available_cores, bridge, pin_to_core, pin_to_cores, raise_open_files, reserve,
 };
 pub use selftest::{Chosen, Features, choose};
 pub use uring::Uring;

@@ -4,13 +4,10 @@
 //! spent on them.
 
 use super::{ListenSpec, SocketOptions};
-use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
 /// An address that is kept for this process while its shards open their listeners.
@@ -358,29 +355,12 @@ pub fn pin_to_cores(cores: &[usize]) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
 }
 
-/// Puts the calling thread, and those that it starts from now on, behind others that want the same core: 0 to 19, where
-/// each step leaves it about a fifth less. It cannot be taken back without rights.
-pub fn lower_priority(nice: u8) -> io::Result<()> {
-    // SAFETY: no memory is passed. 0 is the calling thread: on Linux, each thread has a priority of its own.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, i32::from(nice)) }).map(drop)
-}
-
 /// Nanoseconds of CPU that the calling thread has used, what others were given left out.
 pub(super) fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: room for one timespec. It fails only where the clock is not known, and then the time stays 0.
     let _ = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Bytes that a file system has free for programs, and in all.
-pub fn disk_space(path: &Path) -> io::Result<(u64, u64)> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: an all-zero statvfs is a valid value of this plain struct.
-    let mut found: libc::statvfs = unsafe { zeroed() };
-    // SAFETY: a text that ends with 0 and a struct of the type expected, both alive during the call.
-    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut found) })?;
-    Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
 }
 
 /// Raises the limit of open files as far as this process may: its hard limit. Where that fails, what there is
@@ -509,7 +489,10 @@ mod tests {
         let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         let before = nice();
         assert_eq!(
-            std::thread::spawn(move || lower_priority(19).map(|()| nice())).join().unwrap().unwrap(),
+            std::thread::spawn(move || crate::io::lower_priority(19).map(|()| nice()))
+                .join()
+                .unwrap()
+                .unwrap(),
             19
         );
         assert_eq!(nice(), before);

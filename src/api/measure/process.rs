@@ -61,7 +61,7 @@ pub(super) fn host() -> Vec<(String, f64)> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<f64> = load.split_whitespace().take(3).filter_map(|n| n.parse().ok()).collect();
     let at = |index: usize| load.get(index).copied().unwrap_or(0.0);
-    let (disk_free, disk_total) = crate::io::disk_bytes(Path::new(".")).unwrap_or_default();
+    let (disk_free, disk_total) = crate::io::disk_space(Path::new(".")).unwrap_or_default();
     [
         ("disk_free", disk_free as f64),
         ("disk_total", disk_total as f64),
