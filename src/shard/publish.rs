@@ -193,7 +193,7 @@ impl<I: Io<Handover>> Shard<I> {
             self.local.counters.publish_denied += 1;
             return Ok(self.acknowledge(conn, p, ReasonCode::NOT_AUTHORIZED, text, 0));
         }
-        let may = self.may_publish(index, &m);
+        let may = self.judge_publish(index, &m);
         if may != May::Yes {
             return self.stop_publish(conn, p, may, m.topic);
         }

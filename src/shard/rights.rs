@@ -61,6 +61,21 @@ impl<I: Io<Handover>> Shard<I> {
         if self.door.allows_all() { May::Yes } else { self.may(index, &Deed::Subscribe { filter, qos }) }
     }
 
+    /// As [`Shard::may_publish`], of what a client does now: it is counted, once where a back-end must be asked first.
+    #[inline]
+    pub(super) fn judge_publish(&mut self, index: u32, m: &MessageRef) -> May {
+        let may = self.may_publish(index, m);
+        self.local.counters.publish_checked += u64::from(may != May::Ask && !self.door.allows_all());
+        may
+    }
+
+    /// As [`Shard::may_subscribe`], of what a client does now.
+    pub(super) fn judge_subscribe(&mut self, index: u32, filter: Filter, qos: QoS) -> May {
+        let may = self.may_subscribe(index, filter, qos);
+        self.local.counters.subscribe_checked += u64::from(may != May::Ask && !self.door.allows_all());
+        may
+    }
+
     #[inline(never)]
     fn may(&self, index: u32, deed: &Deed) -> May {
         let Some(session) = self.local.sessions.get(index) else { return May::No };

@@ -188,7 +188,7 @@ impl<I: Io<Handover>> Shard<I> {
         }
         let qos = options.qos.min(o.qos_max());
         let max_subscriptions = o.max_subscriptions as usize;
-        let may = self.may_subscribe(index, to.filter, qos);
+        let may = self.judge_subscribe(index, to.filter, qos);
         if may == May::No || (may != May::Yes && by == By::Client) {
             return self.stop_subscribe(may);
         }

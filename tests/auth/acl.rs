@@ -1,6 +1,6 @@
 //! Rules about publishing and subscribing.
 
-use crate::common::{Broker, DRIVERS, Login, Peer, Received, VERSIONS, everywhere, named};
+use crate::common::{Broker, DRIVERS, Http, Login, Peer, Received, VERSIONS, everywhere, named};
 use crate::folder::Folder;
 use crate::foreign;
 use crate::passwords::{code, said};
@@ -242,6 +242,25 @@ fn mosquittos_acl_file_holds_for_foreign_clients() {
                 assert_eq!(got, may, "{user:?} {filter} {version:?}");
             }
         }
+        broker.stop();
+    }
+}
+
+#[test]
+fn what_rules_are_asked_is_counted_by_its_names() {
+    let folder = Folder::new();
+    let file = folder.write("acl.toml", RULES);
+    for &driver in DRIVERS {
+        let broker = Broker::start_http(driver, 2, &[("auth.acl_file", &file)]);
+        let mut peer = Peer::connect(&broker, Version::V5, "asks");
+        peer.subscribe("open/#", QoS::AtMostOnce);
+        for topic in ["own/asks/a", "secret/a", "nowhere"] {
+            publish(&mut peer, topic, QoS::AtLeastOnce, false);
+        }
+        let http = Http::of(&broker);
+        assert_eq!(http.json("/api/v4/metrics")["data"][0]["metrics"]["client.check_acl"], 4);
+        let rmqtt = &http.json("/api/v1/metrics")[0]["metrics"];
+        assert_eq!([&rmqtt["client.publish.check.acl"], &rmqtt["client.subscribe.check.acl"]], [3, 1]);
         broker.stop();
     }
 }
