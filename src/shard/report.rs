@@ -32,6 +32,12 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// The tick is over: its output is with the driver.
     pub(super) fn close_tick(&mut self) {
+        self.gauge();
+        self.local.recorder.end(self.io.clock_ns());
+    }
+
+    /// Brings up to date what it holds, and what it held at most.
+    fn gauge(&mut self) {
         let routes = self.trie.counts();
         let gauges = &mut self.local.gauges;
         gauges.sockets = self.local.conns.len() as u64;
@@ -42,7 +48,6 @@ impl<I: Io<Handover>> Shard<I> {
         gauges.overflow = self.mesh.overflow_len() as u64;
         gauges.fan_outs = self.fan_outs.len() as u64;
         self.peaks.raise(gauges);
-        self.local.recorder.end(self.io.clock_ns());
     }
 
     /// What it has counted, its mesh and its driver included.
@@ -66,6 +71,8 @@ impl<I: Io<Handover>> Shard<I> {
 
     /// All that it tells of itself. What it held at most begins anew with each call: whoever asks keeps it.
     pub fn snapshot(&mut self) -> Snapshot {
+        // What another shard handed over in this tick counts as well: its client was answered.
+        self.gauge();
         let gauges = self.gauges();
         let peaks = std::mem::replace(&mut self.peaks, gauges.clone());
         Snapshot {
