@@ -24,15 +24,18 @@ fn ctl(url: &str, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// What it prints, where all went well.
+fn ctl_ok(url: &str, args: &[&str]) -> String {
+    let (code, out, err) = ctl(url, args);
+    assert_eq!((code, &*err), (0, ""), "{args:?}");
+    out
+}
+
 #[test]
 fn a_broker_is_looked_at_and_a_client_is_kicked() {
     let broker = Broker::start_http(DRIVERS[0], 2, &[]);
     let url = format!("http://{}", broker.http());
-    let ok = |args: &[&str]| {
-        let (code, out, err) = ctl(&url, args);
-        assert_eq!((code, &*err), (0, ""), "{args:?}");
-        out
-    };
+    let ok = |args: &[&str]| ctl_ok(&url, args);
     let mut peer = Peer::connect(&broker, Version::V5, "ctl/one");
     assert!(ok(&["status"]).contains("is running: ok"));
     assert!(ok(&["broker", "stats"]).lines().any(|line| {
@@ -87,11 +90,7 @@ fn what_is_remembered_of_rights_is_looked_at_and_forgotten() {
 fn somebody_is_banned_and_the_ban_is_taken_back() {
     let broker = Broker::start_http(DRIVERS[0], 2, &[]);
     let url = format!("http://{}", broker.http());
-    let ok = |args: &[&str]| {
-        let (code, out, err) = ctl(&url, args);
-        assert_eq!((code, &*err), (0, ""), "{args:?}");
-        out
-    };
+    let ok = |args: &[&str]| ctl_ok(&url, args);
     let mut peer = Peer::connect(&broker, Version::V5, "ctl/bad");
     assert_eq!(ok(&["banned", "list"]), "none\n");
     assert_eq!(ok(&["banned", "add", "clientid", "ctl/bad", "--for", "600", "--reason", "noise"]), "ok\n");
@@ -111,11 +110,7 @@ fn somebody_is_banned_and_the_ban_is_taken_back() {
 fn sessions_topics_subscriptions_and_listeners_are_shown_and_changed() {
     let broker = Broker::start_http(DRIVERS[0], 2, &[]);
     let url = format!("http://{}", broker.http());
-    let ok = |args: &[&str]| {
-        let (code, out, err) = ctl(&url, args);
-        assert_eq!((code, &*err), (0, ""), "{args:?}");
-        out
-    };
+    let ok = |args: &[&str]| ctl_ok(&url, args);
     let mut peer = Peer::connect(&broker, Version::V5, "ctl/two");
     assert_eq!(ok(&["subscriptions", "add", "ctl/two", "a/+", "1"]), "ok\n");
     assert_eq!(ok(&["subscriptions", "add", "ctl/two", "$share/g/b", "2"]), "ok\n");
@@ -145,11 +140,7 @@ fn packets_are_traced_to_the_terminal_and_into_files() {
     let folder = std::env::temp_dir().join(format!("ringmq-ctl-trace-{}", std::process::id()));
     let broker = Broker::start_http(DRIVERS[0], 2, &[("broker.data_dir", folder.to_str().unwrap())]);
     let url = format!("http://{}", broker.http());
-    let ok = |args: &[&str]| {
-        let (code, out, err) = ctl(&url, args);
-        assert_eq!((code, &*err), (0, ""), "{args:?}");
-        out
-    };
+    let ok = |args: &[&str]| ctl_ok(&url, args);
     let path = ok(&["trace", "start", "client", "c 1", "one.log"]);
     let path = path.strip_prefix("writing ").unwrap().trim_end().to_owned();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));

@@ -6,7 +6,7 @@ mod common;
 #[path = "common/totals.rs"]
 mod totals;
 
-use common::{Broker, DRIVERS, Login, Message, Peer, Read, TIMEOUT, ids};
+use common::{Broker, DRIVERS, Login, Peer, Read, TIMEOUT, ids};
 use ringmq::codec::{
     AckKind, Packet, Properties, Property, PropertyBuf, Publish, ReasonCode, SubscribeOptions, Version,
 };
@@ -35,21 +35,6 @@ fn try_publish(peer: &mut Peer, topic: &str, payload: &str, qos: QoS) -> ReasonC
         peer.expect_ack(AckKind::PubComp, id);
     }
     ack.code
-}
-
-/// Takes one message and acknowledges it in full.
-fn take(peer: &mut Peer) -> Message {
-    let message = peer.expect_message();
-    match (message.qos, message.packet_id) {
-        (AtLeastOnce, Some(id)) => peer.ack(AckKind::PubAck, id),
-        (ExactlyOnce, Some(id)) => {
-            peer.ack(AckKind::PubRec, id);
-            peer.expect_ack(AckKind::PubRel, id);
-            peer.ack(AckKind::PubComp, id);
-        }
-        _ => {}
-    }
-    message
 }
 
 /// A 5.0 subscriber to `q/#` that takes one message at a time.
@@ -85,7 +70,7 @@ fn reject_answers_0x97_on_the_same_shard_from_the_first_message_that_has_no_room
         assert_eq!(other.expect_message().text(), "zero");
         let mut got = Vec::new();
         while got.len() < 12 {
-            got.push(take(&mut slow).text().to_owned());
+            got.push(slow.take().text().to_owned());
         }
         let wanted: Vec<_> = std::iter::once("0".to_owned())
             .chain(["zero".to_owned()])
@@ -94,7 +79,7 @@ fn reject_answers_0x97_on_the_same_shard_from_the_first_message_that_has_no_room
         assert_eq!(got, wanted);
         slow.ping();
         assert_eq!(try_publish(&mut publisher, "q/x", "again", ExactlyOnce), ReasonCode::SUCCESS);
-        assert_eq!(take(&mut slow).text(), "again");
+        assert_eq!(slow.take().text(), "again");
         slow.ping();
         Totals::of(broker).expect_only(&[]);
     }
@@ -124,7 +109,7 @@ fn reject_answers_0x97_on_all_shards_and_loses_nothing_that_was_acknowledged() {
         }
         let mut got: Vec<Vec<String>> = vec![Vec::new(); publishers.len()];
         for _ in 0..taken.iter().map(Vec::len).sum() {
-            let message = take(&mut slow);
+            let message = slow.take();
             let from: usize = message.text().split_once(' ').unwrap().0.parse().unwrap();
             got[from].push(message.text().to_owned());
         }
@@ -135,7 +120,7 @@ fn reject_answers_0x97_on_all_shards_and_loses_nothing_that_was_acknowledged() {
             while try_publish(publisher, "q/x", "again", AtLeastOnce) == ReasonCode::QUOTA_EXCEEDED {
                 assert!(Instant::now() < deadline, "publisher {p} is let in again");
             }
-            assert_eq!(take(&mut slow).text(), "again");
+            assert_eq!(slow.take().text(), "again");
         }
         slow.ping();
         Totals::of(broker).expect_only(&[]);
@@ -156,7 +141,7 @@ fn reject_makes_a_publisher_of_3_1_1_wait_until_there_is_room() {
         let behind = publisher.send_publish("elsewhere", b"", AtLeastOnce, false).unwrap();
         assert!(matches!(publisher.read_packet(WATCH), Read::TimedOut), "it waits");
         for n in 0..6 {
-            assert_eq!(take(&mut slow).text(), n.to_string());
+            assert_eq!(slow.take().text(), n.to_string());
         }
         publisher.expect_ack(AckKind::PubAck, waits);
         publisher.expect_ack(AckKind::PubAck, behind);
@@ -179,12 +164,12 @@ fn reject_closes_a_publisher_of_3_1_1_that_waited_too_long() {
         publisher.send_publish("q/x", b"5", AtLeastOnce, false);
         publisher.expect_closed();
         for n in 0..5 {
-            assert_eq!(take(&mut slow).text(), n.to_string());
+            assert_eq!(slow.take().text(), n.to_string());
         }
         slow.ping();
         let mut again = Peer::connect(&broker, V311, "publisher");
         again.publish("q/x", b"again", AtLeastOnce, false);
-        assert_eq!(take(&mut slow).text(), "again");
+        assert_eq!(slow.take().text(), "again");
         slow.ping();
         Totals::of(broker).expect_only(&[]);
     }
@@ -205,7 +190,7 @@ fn disconnect_ends_the_subscriber_with_0x97_and_nobody_else() {
                     try_publish(&mut publisher, "q/x", &n.to_string(), AtLeastOnce),
                     ReasonCode::SUCCESS
                 );
-                assert_eq!(take(&mut other).text(), n.to_string());
+                assert_eq!(other.take().text(), n.to_string());
             }
             assert_eq!(slow.expect_message().text(), "0");
             slow.expect_disconnect(ReasonCode::QUOTA_EXCEEDED);
@@ -244,7 +229,7 @@ fn away(broker: &Broker, publish: impl FnOnce(&mut Peer)) -> Vec<String> {
     assert!(present);
     let mut got = Vec::new();
     while got.last().is_none_or(|last| last != "end") {
-        got.push(take(&mut peer).text().to_owned());
+        got.push(peer.take().text().to_owned());
     }
     peer.ping();
     got.pop();
@@ -365,9 +350,9 @@ fn mqtt_3_1_2_25_what_is_too_large_for_a_client_is_skipped_and_counted() {
         for qos in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
             for payload in ["before", &"x".repeat(100), "after"] {
                 publisher.publish("q/x", payload.as_bytes(), qos, false);
-                assert_eq!(take(&mut large).text(), payload);
+                assert_eq!(large.take().text(), payload);
                 if payload.len() < 100 {
-                    assert_eq!(take(&mut small).text(), payload);
+                    assert_eq!(small.take().text(), payload);
                 }
             }
         }
@@ -402,7 +387,7 @@ fn two_messages_to_more_subscribers_than_one_tick_serves_come_in_order() {
         acks.into_iter().for_each(|id| publisher.expect_ack(AckKind::PubAck, id));
         for subscriber in &mut subscribers {
             for n in 0..all.len() {
-                assert_eq!(take(subscriber).text(), n.to_string());
+                assert_eq!(subscriber.take().text(), n.to_string());
             }
         }
         drop(publisher);
@@ -413,7 +398,7 @@ fn two_messages_to_more_subscribers_than_one_tick_serves_come_in_order() {
             .collect();
         wills.into_iter().for_each(Peer::cut);
         for subscriber in &mut subscribers {
-            let mut got: Vec<_> = (0..3).map(|_| take(subscriber).text().to_owned()).collect();
+            let mut got: Vec<_> = (0..3).map(|_| subscriber.take().text().to_owned()).collect();
             got.sort();
             assert_eq!(got, ids("willing", 3));
         }
@@ -438,7 +423,7 @@ fn retained_messages_come_at_the_pace_of_queue_and_connection() {
             for qos in [AtMostOnce, AtLeastOnce] {
                 let mut reader = Peer::connect(&broker, V311, "reader");
                 assert_eq!(reader.subscribe("kept/#", qos), qos as u8);
-                let mut topics: Vec<_> = (0..100).map(|_| take(&mut reader).topic).collect();
+                let mut topics: Vec<_> = (0..100).map(|_| reader.take().topic).collect();
                 topics.sort();
                 topics.dedup();
                 assert_eq!(topics.len(), 100);
@@ -473,7 +458,7 @@ fn retained_messages_of_qos_0_do_not_pile_up_between_shards() {
         let mut reader = Peer::connect(&broker, V311, "reader");
         reader.subscribe("kept/#", AtMostOnce);
         for _ in 0..500 {
-            let number: usize = take(&mut reader).text().parse().unwrap();
+            let number: usize = reader.take().text().parse().unwrap();
             assert!(number >= 19_500, "the last one of each topic, not {number}");
         }
         let totals = Totals::of(broker);

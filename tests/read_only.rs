@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Broker, DRIVERS, Http, Login, Message, Peer, ids};
+use common::{Broker, DRIVERS, Http, Login, Peer, ids};
 use ringmq::codec::{AckKind, Packet, PacketId, ReasonCode, Version};
 use ringmq::message::QoS;
 use serde_json::Value;
@@ -65,21 +65,6 @@ fn publish(peer: &mut Peer, topic: &str, payload: &str, qos: QoS, retain: bool) 
     answer(peer, id)
 }
 
-/// Takes one message and acknowledges it in full.
-fn take(peer: &mut Peer) -> Message {
-    let message = peer.expect_message();
-    match (message.qos, message.packet_id) {
-        (AtLeastOnce, Some(id)) => peer.ack(AckKind::PubAck, id),
-        (ExactlyOnce, Some(id)) => {
-            peer.ack(AckKind::PubRec, id);
-            peer.expect_ack(AckKind::PubRel, id);
-            peer.ack(AckKind::PubComp, id);
-        }
-        _ => {}
-    }
-    message
-}
-
 fn connack(broker: &Broker, login: &Login) -> ReasonCode {
     let (_, answer) = Peer::try_login(broker, login);
     let Packet::ConnAck(connack) = answer.packet() else { panic!("CONNACK, got {answer:?}") };
@@ -111,7 +96,7 @@ fn what_cannot_be_kept_is_refused_and_everything_else_goes_on() {
         let waits = early.send_publish("kept/early", b"early", AtLeastOnce, false).unwrap();
         let alarm = expect_alarm(&mut watcher, "alert");
         assert!(alarm["message"].as_str().unwrap().contains("no room"), "{alarm}");
-        assert_eq!(take(&mut lasting).text(), "early");
+        assert_eq!(lasting.take().text(), "early");
 
         refused(&broker, &mut lasting, &mut publishers);
         goes_on(&broker, (&mut clean, &mut lasting), &mut publishers);
@@ -122,7 +107,7 @@ fn what_cannot_be_kept_is_refused_and_everything_else_goes_on() {
         for publisher in &mut publishers {
             assert_eq!(publish(publisher, "kept/again", "again", ExactlyOnce, false), ReasonCode::SUCCESS);
             // Nothing that was refused came before it.
-            assert_eq!(take(&mut lasting).text(), "again");
+            assert_eq!(lasting.take().text(), "again");
         }
         assert_eq!(lasting.subscribe("more/#", AtLeastOnce), 1);
         assert_eq!(connack(&broker, &Login::lasting(V311, "late")), ReasonCode::SUCCESS);
@@ -168,22 +153,22 @@ fn goes_on(broker: &Broker, (clean, lasting): (&mut Peer, &mut Peer), publishers
     for publisher in publishers.iter_mut() {
         for qos in [AtLeastOnce, ExactlyOnce] {
             assert_eq!(publish(publisher, "clean/x", "goes on", qos, false), ReasonCode::SUCCESS);
-            assert_eq!((take(clean).text(), qos), ("goes on", qos));
+            assert_eq!((clean.take().text(), qos), ("goes on", qos));
         }
         publisher.publish("kept/x", b"qos 0", AtMostOnce, false);
-        assert_eq!(take(lasting).qos, AtMostOnce);
+        assert_eq!(lasting.take().qos, AtMostOnce);
     }
     assert_eq!(clean.subscribe("clean/more", AtLeastOnce), 1);
     let dying = Login::new(V5, "dying").will("clean/will", b"will");
     Peer::login(broker, &dying).0.cut();
-    assert_eq!(take(clean).text(), "will");
+    assert_eq!(clean.take().text(), "will");
     let body = r#"{"topic": "clean/x", "payload": "over http", "qos": 1}"#;
     assert_eq!(Http::of(broker).post("/api/v4/mqtt/publish", body).status, 200);
-    assert_eq!(take(clean).text(), "over http");
+    assert_eq!(clean.take().text(), "over http");
     let mut old = Peer::connect(broker, V311, "old");
     old.publish("clean/x", b"3.1.1", AtLeastOnce, false);
-    assert_eq!(take(clean).text(), "3.1.1");
+    assert_eq!(clean.take().text(), "3.1.1");
     // Neither retained nor lost: it is delivered.
     old.publish("clean/r", b"qos 0", AtMostOnce, true);
-    assert_eq!(take(clean).text(), "qos 0");
+    assert_eq!(clean.take().text(), "qos 0");
 }

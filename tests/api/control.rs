@@ -39,6 +39,15 @@ const EXAMPLE: &str = r#"{
     }
 }"#;
 
+/// Waits until a broker that starts anew serves for the second time.
+fn await_return(broker: &mut Broker) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while broker.log().matches(" is serving").count() < 2 {
+        assert!(broker.runs() && Instant::now() < deadline, "it did not come back:\n{}", broker.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn reload_reads_and_sets_on_all_shards_at_once_and_all_or_nothing() {
     served(&[], |broker, http| {
@@ -174,15 +183,7 @@ fn management_stands_behind_the_shards_where_it_has_no_core_of_its_own_also_afte
                 break;
             }
             assert_eq!(Http::of(&broker).post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while broker.log().matches(" is serving").count() < 2 {
-                assert!(
-                    broker.runs() && Instant::now() < deadline,
-                    "it did not come back:\n{}",
-                    broker.log()
-                );
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            await_return(&mut broker);
         }
         broker.stop();
     }
@@ -213,15 +214,7 @@ fn no_connect_is_refused_while_the_broker_restarts() {
             assert_eq!(http.post("/api/v4/ctrl/restart", "").json(), json!({"code": 0}));
             old.expect_disconnect(ReasonCode::SERVER_SHUTTING_DOWN);
             // The same process, address and port; HTTP answers again, from the new run.
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while broker.log().matches(" is serving").count() < 2 {
-                assert!(
-                    broker.runs() && Instant::now() < deadline,
-                    "it did not come back:\n{}",
-                    broker.log()
-                );
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            await_return(&mut broker);
             assert_eq!(http.json("/ready")["status"], "ok");
             for id in crate::common::ids("new", 12) {
                 drop(Peer::connect(&broker, Version::V5, &id));

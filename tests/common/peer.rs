@@ -334,6 +334,21 @@ impl<S: Socket> Peer<S> {
         received.message().unwrap_or_else(|| panic!("{}: PUBLISH, got {received:?}", self.name))
     }
 
+    /// Takes one message and acknowledges it in full.
+    pub fn take(&mut self) -> Message {
+        let message = self.expect_message();
+        match (message.qos, message.packet_id) {
+            (QoS::AtLeastOnce, Some(id)) => self.ack(AckKind::PubAck, id),
+            (QoS::ExactlyOnce, Some(id)) => {
+                self.ack(AckKind::PubRec, id);
+                self.expect_ack(AckKind::PubRel, id);
+                self.ack(AckKind::PubComp, id);
+            }
+            _ => {}
+        }
+        message
+    }
+
     /// The end of the connection, with nothing before it.
     pub fn expect_closed(&mut self) {
         match self.read_packet(TIMEOUT) {
